@@ -1,0 +1,53 @@
+"""quantlab: the quantization of trading models, small enough to read.
+
+The names below load on first use, so that ``import quantlab`` costs little more than NumPy.
+Rooms: ``ql.kernels`` (hot loops), ``ql.nn`` (models), ``ql.market`` (candles),
+``ql.teach`` (figures, explorers, exercise checks).
+"""
+
+import lazy_loader
+
+__version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["kernels", "market", "nn", "teach"],
+    submod_attrs={
+        "scheme": ["QuantizationParams", "QuantizationScheme"],
+        "calibration": ["choose_params"],
+        "tensor": [
+            "QuantizedTensor",
+            "dequantize",
+            "fake_quantize",
+            "fixed_point_multiplier",
+            "quantize",
+            "quantized_matmul",
+            "requantize",
+            "ste_gradient",
+        ],
+        "error": [
+            "flip_probability",
+            "max_error",
+            "mse",
+            "predicted_snr_db",
+            "saturation_rate",
+            "snr_db",
+        ],
+        "market": [
+            "Candles",
+            "FeatureScaler",
+            "candle_features",
+            "chronological_split",
+            "fetch_klines",
+            "load_candles",
+            "synthetic_candles",
+        ],
+        "nn": [
+            "LinearLayer",
+            "QuantizedLinearLayer",
+            "TradingModel",
+            "post_training_quantize",
+            "quantization_aware_train",
+        ],
+    },
+)
