@@ -1,0 +1,135 @@
+"""How far the quantized array is from the original: measures and laws. Taught in chapter 6."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from quantlab import _checks, kernels
+from quantlab.scheme import QuantizationParams
+
+
+def _pair(x: Any, y: Any, function: str) -> tuple[np.ndarray, np.ndarray]:
+    pair = [
+        _checks.real_array(a, function, name).astype(np.float64)
+        for a, name in ((x, "x"), (y, "y"))
+    ]
+    if pair[0].shape != pair[1].shape:
+        raise ValueError(
+            f"{function}: x has shape {pair[0].shape}, y has shape {pair[1].shape}; "
+            "expected equal shapes"
+        )
+    return pair[0], pair[1]
+
+
+def mse(x: Any, y: Any) -> float:
+    """Mean squared error, in squared units of x, accumulated in float64.
+
+    x, y: real arrays of one shape. Raises ValueError for NaN, infinity or unequal shapes.
+    Taught in chapter 6.
+
+    >>> mse([1.0, 2.0], [1.0, 2.5])
+    0.125
+    """
+    x, y = _pair(x, y, "mse")
+    return float(np.mean((x - y) ** 2))
+
+
+def max_error(x: Any, y: Any) -> float:
+    """Largest absolute error, in units of x.
+
+    x, y: real arrays of one shape. Raises ValueError for NaN, infinity or unequal shapes.
+    Taught in chapter 6.
+
+    >>> max_error([1.0, 2.0], [1.0, 2.5])
+    0.5
+    """
+    x, y = _pair(x, y, "max_error")
+    return float(np.max(np.abs(x - y)))
+
+
+def snr_db(x: Any, y: Any) -> float:
+    """Signal-to-noise ratio 10 log10(sum x^2 / sum (x - y)^2) in decibels.
+
+    x: the signal, y: its quantized version, one shape. Plus infinity only for identical arrays;
+    minus infinity when x is all zero and y is not. Raises ValueError for NaN, infinity or
+    unequal shapes. Taught in chapter 2.
+
+    >>> round(snr_db([3.0, 4.0], [3.0, 4.5]), 2)
+    20.0
+    """
+    x, y = _pair(x, y, "snr_db")
+    noise = x - y
+    x_peak, noise_peak = np.max(np.abs(x)), np.max(np.abs(noise))
+    if noise_peak == 0:
+        return math.inf
+    if x_peak == 0:
+        return -math.inf
+    # divided by the peaks first: the square of 1e-200 is 0 in float64
+    power = np.sum((x / x_peak) ** 2) / np.sum((noise / noise_peak) ** 2)
+    return float(10 * np.log10(power) + 20 * (np.log10(x_peak) - np.log10(noise_peak)))
+
+
+def predicted_snr_db(bits: Any, crest_factor: Any) -> Any:
+    """SNR that the uniform-noise law promises: 6.02 bits + 4.77 - 20 log10(crest factor), in dB.
+
+    bits: number or array; crest_factor: clip / rms, dimensionless, > 0.
+    Raises ValueError for a crest factor that is not positive.
+    Source: Bennett 1948, noise variance step^2 / 12. Taught in chapter 2.
+
+    >>> round(predicted_snr_db(8, 1.0), 2), round(predicted_snr_db(8, 4.0), 2)
+    (52.94, 40.89)
+    """
+    crest = np.asarray(crest_factor, dtype=np.float64)
+    if not (crest > 0).all():
+        raise ValueError(f"predicted_snr_db: crest_factor is {crest_factor}; expected clip / rms, "
+                         "a positive number")
+    bits = np.asarray(bits, dtype=np.float64)
+    snr = 20 * np.log10(2) * bits + 10 * np.log10(3) - 20 * np.log10(crest)
+    return float(snr) if snr.ndim == 0 else snr
+
+
+def flip_probability(snr_db: Any) -> Any:
+    """Probability that noise flips the sign of a zero-mean Gaussian output.
+
+    snr_db: number or array, in dB. Returns arctan(10^(-SNR/20)) / pi, between 0 and 1/2.
+    Source: the angle between two correlated Gaussians. Taught in chapter 6.
+
+    >>> [round(100 * flip_probability(snr), 2) for snr in (10, 20, 30, 40)]
+    [9.75, 3.17, 1.01, 0.32]
+    """
+    snr = np.asarray(snr_db, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        p = np.arctan(10 ** (-snr / 20)) / np.pi
+    return float(p) if p.ndim == 0 else p
+
+
+def saturation_rate(x: Any, params: QuantizationParams) -> float:
+    """Share of the values that the clamp moves, between 0 and 1.
+
+    x: real array that `params` fits. On the binary grid: the share with abs(x) > 2 scale, where
+    the straight-through gradient stops. Raises ValueError as quantize does. Taught in chapter 3.
+
+    >>> saturation_rate([0.2, 0.9, 1.6, -3.0], QuantizationParams(0.01, 0, narrow_range=True))
+    0.5
+    """
+    x = _checks.float32_array(x, "saturation_rate")
+    return 1.0 - float(np.count_nonzero(inside(x, params))) / x.size
+
+
+def inside(x: np.ndarray, params: QuantizationParams) -> np.ndarray:
+    """Where rint(x / scale) + zero_point lies in [qmin, qmax]; x float32, bool of its shape.
+
+    The binary grid has no clamp: there it is abs(x) <= 2 scale (rint(x / scale) in [-2, 2] would
+    reach 2.5). With scale = mean abs(x) a Gaussian keeps 89 % of its values.
+    """
+    data, small = params.normal_form(x.shape)
+    scale = params.scale.reshape(small)
+    if params.is_binary:
+        return (np.abs(x).reshape(data) <= 2 * scale).reshape(x.shape)
+    out = np.empty(data, dtype=np.bool_)
+    zero_point = params.zero_point.reshape(small)
+    kernels.inside(x.reshape(data), scale, zero_point, params.qmin, params.qmax, out)
+    return out.reshape(x.shape)
