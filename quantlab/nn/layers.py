@@ -1,0 +1,186 @@
+"""The two layers of the course: a linear layer, and the same layer on a quantized grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from quantlab import _checks
+from quantlab.calibration import choose_params
+from quantlab.scheme import QuantizationParams, QuantizationScheme
+from quantlab.tensor import (
+    QuantizedTensor,
+    dequantize,
+    fake_quantize,
+    quantize,
+    quantized_matmul,
+)
+
+
+def check_rows(where: str, x: np.ndarray, width: int) -> np.ndarray:
+    """Return x as a finite float32 array (rows, width), or raise a ValueError that says why not."""
+    x = _checks.float32_array(x, where)
+    if x.ndim != 2:
+        raise ValueError(
+            f"{where}: x has shape {x.shape}; expected two axes (rows, {width}), "
+            "a single row is x[None, :]"
+        )
+    if x.shape[1] != width:
+        raise ValueError(f"{where}: x has {x.shape[1]} columns; the model takes {width}")
+    return x
+
+
+@dataclass(eq=False)
+class LinearLayer:
+    """One affine map, x @ weight.T + bias, in float32.
+
+    Shapes: weight (out, in), bias (out,); row c of the weight is output channel c, so
+    "per channel" is axis 0 everywhere in the course.
+
+    Raises: ValueError if the shapes do not belong together or a value is not finite.
+    Source: ONNX Gemm with transB=1. Taught in chapter 1.
+
+    >>> layer = LinearLayer([[1.0, 2.0], [0.0, -1.0]], [0.5, 0.0])
+    >>> layer.forward([[1.0, 1.0]]).tolist()
+    [[3.5, -1.0]]
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def __post_init__(self) -> None:
+        self.weight = _checks.float32_array(self.weight, "LinearLayer", "weight")
+        self.bias = _checks.float32_array(self.bias, "LinearLayer", "bias")
+        if self.weight.ndim != 2:
+            raise ValueError(
+                f"LinearLayer: weight has shape {self.weight.shape}; expected (out, in)"
+            )
+        if self.bias.shape != self.weight.shape[:1]:
+            raise ValueError(
+                f"LinearLayer: bias has shape {self.bias.shape}; expected "
+                f"({self.weight.shape[0]},), one value per output of weight {self.weight.shape}"
+            )
+
+    @classmethod
+    def init(cls, n_in: int, n_out: int, rng: np.random.Generator) -> LinearLayer:
+        """Draw a layer with He initialization: weights N(0, 2 / n_in), bias 0.
+
+        Source: He et al. 2015 (arXiv 1502.01852), equation (10).
+
+        >>> LinearLayer.init(4, 32, np.random.default_rng(0)).shape
+        (32, 4)
+        """
+        weight = rng.standard_normal((n_out, n_in), dtype=np.float32)
+        return cls(weight * np.float32(np.sqrt(2.0 / n_in)), np.zeros(n_out, np.float32))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in)."""
+        return self.weight.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Stored bytes of weight and bias."""
+        return self.weight.nbytes + self.bias.nbytes
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Return x @ weight.T + bias: (rows, in) -> (rows, out), float32."""
+        x = check_rows("LinearLayer.forward", x, self.weight.shape[1])
+        return x @ self.weight.T + self.bias
+
+
+@dataclass(eq=False)
+class QuantizedLinearLayer:
+    """A linear layer whose weights, and inputs if wanted, lie on integer grids.
+
+    weight (out, in) holds codes; bias (out,) stays float32. `activation` is the grid of the
+    inputs: None leaves them in float32 (weights only). With `dynamic` only its bits and sign
+    are used, and every call takes the min-max range of the batch it got.
+
+    `forward` simulates: float32 arithmetic on values that lie on the grids. `integer_forward`
+    multiplies the codes themselves. They are the same sum, rounded in another order.
+
+    Raises: ValueError if bias and weight do not belong together.
+    Source: Jacob et al. 2018 (arXiv 1712.05877), section 2. Taught in chapter 10.
+
+    >>> w = np.float32([[0.6, -1.0]])
+    >>> grid = choose_params(w, QuantizationScheme.SYMMETRIC_PER_CHANNEL, 4)
+    >>> layer = QuantizedLinearLayer(quantize(w, grid), np.zeros(1, np.float32))
+    >>> round(float(layer.forward([[1.0, 0.0]])[0, 0]), 4)  # 0.6 became code 4 of step 1/7
+    0.5714
+    """
+
+    weight: QuantizedTensor
+    bias: np.ndarray
+    activation: QuantizationParams | None = None
+    dynamic: bool = False
+    _values: np.ndarray = field(init=False, repr=False)  # dequantized weight, float32
+
+    def __post_init__(self) -> None:
+        if self.weight.ndim != 2:
+            raise ValueError(
+                f"QuantizedLinearLayer: weight has shape {self.weight.shape}; expected (out, in)"
+            )
+        self.bias = _checks.float32_array(self.bias, "QuantizedLinearLayer", "bias")
+        if self.bias.shape != self.weight.shape[:1]:
+            raise ValueError(
+                f"QuantizedLinearLayer: bias has shape {self.bias.shape}; expected "
+                f"({self.weight.shape[0]},) for weight {self.weight.shape}"
+            )
+        if self.dynamic and self.activation is None:
+            raise ValueError(
+                "QuantizedLinearLayer: dynamic=True needs activation params; "
+                "their bits and sign say which grid each call uses"
+            )
+        self._values = dequantize(self.weight)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in)."""
+        return self.weight.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Stored bytes: packed codes, weight scales, float32 bias, static activation grid."""
+        total = self.weight.nbytes + self.bias.nbytes
+        if self.activation is not None and not self.dynamic:
+            total += 4 + np.dtype(self.activation.code_dtype).itemsize  # scale, zero point
+        return total
+
+    def input_params(self, x: np.ndarray) -> QuantizationParams | None:
+        """Return the grid that inputs x (rows, in) are put on; None in a weights-only layer."""
+        if self.activation is None or not self.dynamic:
+            return self.activation
+        scheme = QuantizationScheme.ASYMMETRIC_PER_TENSOR
+        return choose_params(x, scheme, self.activation.bits, signed=self.activation.signed)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Simulate in float32: grid(x) @ grid(weight).T + bias, (rows, in) -> (rows, out)."""
+        x = check_rows("QuantizedLinearLayer.forward", x, self.weight.shape[1])
+        params = self.input_params(x)
+        if params is not None:
+            x = fake_quantize(x, params)
+        return x @ self._values.T + self.bias
+
+    def integer_forward(self, x: np.ndarray) -> np.ndarray:
+        """Multiply codes in int32, then scale once: equal to `forward` up to float32 rounding.
+
+        Raises: ValueError for a weights-only layer or blocked weights, whose products carry
+        no common scale.
+        """
+        x = check_rows("QuantizedLinearLayer.integer_forward", x, self.weight.shape[1])
+        params = self.input_params(x)
+        if params is None:
+            raise ValueError(
+                "integer_forward: the inputs of this layer are float32 (activation=None); "
+                "quantize with activation_bits to multiply integers"
+            )
+        if self.weight.params.block_size is not None:
+            raise ValueError(
+                "integer_forward: weights in blocks have several scales per output; "
+                "use a per-tensor or per-channel scheme"
+            )
+        accumulators = quantized_matmul(quantize(x, params), self.weight.T)  # (rows, out) int32
+        scale = params.scale * self.weight.params.scale  # () or (out,)
+        return accumulators.astype(np.float32) * scale + self.bias

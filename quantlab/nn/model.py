@@ -1,0 +1,180 @@
+"""TradingModel: a small multilayer perceptron that learns from candle features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from quantlab.nn.evaluate import decisions
+from quantlab.nn.layers import LinearLayer, check_rows
+from quantlab.nn.training import (
+    Pairs,
+    flatten,
+    forward,
+    loss_and_gradients,
+    train,
+    unflatten,
+)
+
+
+def check_labels(where: str, y: np.ndarray, rows: int, outputs: int) -> np.ndarray:
+    """Return y (rows,) as float32 0/1 for one output, as int64 0..outputs-1 for more."""
+    y = np.asarray(y)
+    if y.shape != (rows,):
+        raise ValueError(
+            f"{where}: y has shape {y.shape}; expected ({rows},), one label per row of x"
+        )
+    classes = max(outputs, 2)
+    ok = np.isin(y, np.arange(classes))
+    if not ok.all():
+        first = int(np.argmin(ok))
+        wanted = "0 or 1" if classes == 2 else f"the integers 0 to {classes - 1}"
+        raise ValueError(
+            f"{where}: y has {int((~ok).sum())} labels that are not {wanted} "
+            f"(first at index {first}: {y[first]})"
+        )
+    return y.astype(np.float32 if outputs == 1 else np.int64)
+
+
+def split_rows(
+    where: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    validation: tuple[np.ndarray, np.ndarray] | None,
+    fraction: float,
+    sizes: tuple[int, ...],
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray] | None]:
+    """Return checked (training rows, held-out rows or None); without `validation` the last rows."""
+    x = check_rows(where, x, sizes[0])
+    y = check_labels(where, y, len(x), sizes[-1])
+    if validation is not None:
+        xv = check_rows(f"{where} (validation)", validation[0], sizes[0])
+        yv = check_labels(f"{where} (validation)", validation[1], len(xv), sizes[-1])
+        return (x, y), (xv, yv)
+    if not 0 <= fraction < 1:
+        raise ValueError(f"{where}: validation_fraction is {fraction}; expected 0 <= f < 1")
+    cut = len(x) - round(fraction * len(x))
+    if cut == 0:
+        raise ValueError(f"{where}: {len(x)} rows leave none to train on; give more rows")
+    return (x[:cut], y[:cut]), ((x[cut:], y[cut:]) if cut < len(x) else None)
+
+
+def check_options(where: str, **options: float) -> None:
+    """Raise a ValueError unless every option is a finite number above zero."""
+    for name, value in options.items():
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{where}: {name} is {value}; expected a number above 0")
+
+
+class TradingModel:
+    """A ReLU network in float32: one logit for up or down, or k logits for k classes.
+
+    sizes (n_0, ..., n_last) lists the widths; (4, 32, 16, 1) takes four features and has 705
+    parameters. Weights are He-initialized from the seed, so an untrained model already
+    predicts (at chance). `layers` is a plain list of LinearLayer and may be edited.
+
+    Raises: ValueError if sizes are not two or more positive integers.
+    Taught in chapter 1, trained on candles in chapter 14.
+
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.standard_normal((600, 2))
+    >>> y = x[:, 0] * x[:, 1] > 0
+    >>> model = TradingModel((2, 8, 1), seed=1).fit(x, y, batch_size=16)
+    >>> bool(np.mean(model.predict(x) == y) > 0.9), model.nbytes
+    (True, 132)
+    """
+
+    def __init__(self, sizes: Sequence[int], seed: int = 0) -> None:
+        sizes = tuple(sizes)
+        if len(sizes) < 2 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in sizes):
+            raise ValueError(
+                f"TradingModel: sizes are {sizes}; expected two or more positive integers, "
+                "inputs first, such as (4, 32, 16, 1)"
+            )
+        self.sizes = tuple(int(n) for n in sizes)
+        self.seed = seed
+        rng = np.random.default_rng(seed)
+        self.layers = [
+            LinearLayer.init(n_in, n_out, rng) for n_in, n_out in pairwise(self.sizes)
+        ]
+        self.history: dict[str, list[float]] = {}
+
+    def __repr__(self) -> str:
+        return f"TradingModel({self.sizes}, seed={self.seed})"
+
+    def _pairs(self) -> Pairs:
+        return [(layer.weight, layer.bias) for layer in self.layers]
+
+    @property
+    def nbytes(self) -> int:
+        """Stored bytes of all float32 weights and biases."""
+        return sum(layer.nbytes for layer in self.layers)
+
+    def copy(self) -> TradingModel:
+        """Return a model with its own copy of the layers and the history."""
+        twin = TradingModel(self.sizes, self.seed)
+        twin.layers = [LinearLayer(w.copy(), b.copy()) for w, b in self._pairs()]
+        twin.history = {name: list(values) for name, values in self.history.items()}
+        return twin
+
+    def fit(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        *,
+        validation: tuple[np.ndarray, np.ndarray] | None = None,
+        validation_fraction: float = 0.2,
+        epochs: int = 40,
+        batch_size: int = 256,
+        learning_rate: float = 3e-3,
+        patience: int = 6,
+        weight_decay: float = 0.0,
+        seed: int | None = None,
+    ) -> TradingModel:
+        """Train with Adam on shuffled minibatches and keep the weights of the best epoch.
+
+        x (n, n_0) scaled features, y (n,) labels 0/1 (or 0..k-1). The held-out rows that
+        decide are `validation`, else the LAST validation_fraction of the rows, so that
+        time runs forward; with 0 nothing is held out and the last weights stay. Training
+        starts from the present weights and stops after `patience` epochs without a better
+        held-out loss. `history` holds train_loss, validation_loss and seconds per epoch.
+
+        Raises: ValueError for wrong shapes, labels, NaN, options, or a loss that diverges.
+        Taught in chapter 14.
+        """
+        rows, held_out = split_rows(
+            "TradingModel.fit", x, y, validation, validation_fraction, self.sizes
+        )
+        check_options("TradingModel.fit", epochs=epochs, batch_size=batch_size,
+                      learning_rate=learning_rate, patience=patience)
+        theta = flatten(self._pairs())
+        self.history = train(
+            theta, self.sizes, rows, held_out, epochs=epochs, batch_size=batch_size,
+            learning_rate=learning_rate, patience=patience, weight_decay=weight_decay,
+            seed=self.seed if seed is None else seed,
+        )
+        self.layers = [LinearLayer(w.copy(), b.copy()) for w, b in unflatten(theta, self.sizes)]
+        return self
+
+    def loss_and_gradients(self, x: np.ndarray, y: np.ndarray) -> tuple[float, Pairs]:
+        """Return the mean loss and [(d weight, d bias), ...] over the rows, in float32."""
+        x = check_rows("TradingModel.loss_and_gradients", x, self.sizes[0])
+        y = check_labels("TradingModel.loss_and_gradients", y, len(x), self.sizes[-1])
+        return loss_and_gradients(self._pairs(), x, y)
+
+    def activations(self, x: np.ndarray) -> list[np.ndarray]:
+        """Return the input of each layer for rows x: [(n, n_0), (n, n_1), ...], float32."""
+        x = check_rows("TradingModel.activations", x, self.sizes[0])
+        return forward(self._pairs(), x)[0]
+
+    def predict_logits(self, x: np.ndarray) -> np.ndarray:
+        """Return logits (n,) for one output, else (n, k); float32, positive means class 1."""
+        x = check_rows("TradingModel.predict_logits", x, self.sizes[0])
+        logits = forward(self._pairs(), x)[2]
+        return logits[:, 0] if self.sizes[-1] == 1 else logits
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Return the decision per row, (n,) int64: 1 where the logit is positive, or argmax."""
+        return decisions(self.predict_logits(x))
