@@ -1,0 +1,228 @@
+// Quantizes an array in the browser: bits, scheme, clip, granularity; every panel from the real codes.
+import { codeRange, group, isBinary, lawSnr, quantizeGroups, roundTrip } from "./explorer_arithmetic.js";
+import { Plot, button, choice, floats, live, number, panel, shell, slider, tag, withUnit } from "./explorer_parts.js";
+
+const WORDS = { symmetric: "zero point 0", asymmetric: "zero point free" };
+const signed = (v) => (v > 0 ? `+${v}` : String(v).replace("-", "−"));
+const count = (v) => v.toLocaleString("en-US");
+
+export function bitsInWords(bits, scheme) {
+  const [low, high] = codeRange(bits, scheme), head = `${bits} ${bits === 1 ? "bit" : "bits"} · `;
+  if (isBinary(bits, scheme)) return head + "binary: codes −1 and +1";
+  if (bits === 1) return head + "two codes: −1 and 0";
+  if (bits === 2 && scheme === "symmetric") return head + "ternary: codes −1, 0, +1";
+  return head + `${count(high - low + 1)} codes: ${signed(low)} to ${signed(high)}`;
+}
+
+// At most `most` items, evenly picked, first and last included.
+function some(list, most) {
+  if (list.length <= most) return list;
+  return Array.from({ length: most }, (_, i) => list[Math.round(i * (list.length - 1) / (most - 1))]);
+}
+const spread = (values) => {
+  const low = Math.min(...values), high = Math.max(...values);
+  return low === high ? number(low) : `${number(low)} to ${number(high)}`;
+};
+// The levels of one grid that lie in [low, high], or null when they are too dense to draw.
+function levels(p, binary, low, high, most) {
+  const codes = binary ? [-1, 1] : [];
+  if (!binary) {
+    const from = Math.max(p.qmin, Math.ceil(low / p.scale + p.zero)), to = Math.min(p.qmax, Math.floor(high / p.scale + p.zero));
+    if (to - from > most) return null;
+    for (let q = from; q <= to; q++) codes.push(q);
+  }
+  return codes.map((q) => (q - p.zero) * p.scale);
+}
+function histogram(values, low, high, bins) {
+  const counts = new Array(bins).fill(0), edges = Array.from({ length: bins + 1 }, (_, i) => low + (high - low) * i / bins);
+  for (const v of values) counts[Math.min(Math.max(Math.floor((v - low) / (high - low) * bins), 0), bins - 1)]++;
+  return { edges, heights: counts.map((c) => 100 * c / values.length) };
+}
+function padded(low, high, share = 0.06) {
+  const room = (high - low || Math.abs(high) || 1) * share;
+  return [low - room, high + room];
+}
+const axis = (s) => (s.unit ? `${s.name} (${s.unit})` : s.name);
+
+// ---- the panels: each gets the state s and a plot size, and returns [plot, description]
+const PANELS = {
+  trace: ["signal and quantized", [["ql-signal", "signal"], ["ql-quantized", "quantized"]], (s, w, h) => {
+    const room = Math.min(300, Math.max(80, Math.round(w / 24) * 10)), rows = some([...Array(s.rows).keys()], Math.max(1, room >> 4));
+    const each = Math.min(s.columns, Math.floor(room / rows.length)), at = [];
+    for (const r of rows) for (let i = 0; i < each; i++) at.push(r * s.columns + i);
+    const shown = at.map((i) => s.data[i]);
+    const what = s.rows > 1 ? `first ${each} values of ${rows.length} of ${s.rows} ${s.channel}s` : `sample (first ${count(at.length)} of ${count(s.data.length)})`;
+    const y = padded(Math.min(...shown), Math.max(...shown), 0.1);
+    const p = new Plot(w, h, { x: [-0.5, at.length - 0.5], y, xlabel: what, ylabel: axis(s), xticks: s.rows > 1 ? [] : undefined });
+    if (s.groups.length === 1) for (const v of levels(s.out.params[0], s.out.binary, ...y, 24) ?? []) p.horizontal(v, "ql-level");
+    rows.forEach((r, k) => {
+      if (s.rows === 1) return;
+      if (k) p.vertical(k * each - 0.5, "ql-cut");
+      if (rows.length <= 8 || k % 4 === 0) p.note(p.X((k + 0.5) * each - 0.5), p.bottom - 4, r, "middle");
+    });
+    p.line(shown.map((v, i) => [i, v]), "ql-signal");
+    p.line(at.flatMap((j, i) => [[i - 0.5, s.out.values[j]], [i + 0.5, s.out.values[j]], ...(s.rows > 1 && (i + 1) % each === 0 ? [[i, NaN]] : [])]), "ql-quantized");
+    return [p, `${s.name}: signal and its quantized steps`];
+  }],
+  staircase: ["value in, value out", [["ql-quantized", "staircase"], ["ql-law", "identity"]], (s, w, h) => {
+    const x = padded(s.low, s.high), p = new Plot(w, h, { x, y: x, xlabel: `${axis(s)}, in`, ylabel: "out" });
+    p.line([[x[0], x[0]], [x[1], x[1]]], "ql-law");
+    if (s.groups.length === 1 && !s.out.binary) {
+      const g = s.out.params[0];
+      p.shade(x[0], (g.qmin - g.zero) * g.scale).shade((g.qmax - g.zero) * g.scale, x[1]);
+    }
+    const picked = some([...s.groups.keys()], 6), few = s.groups.length === 1 ? "" : " ql-many";
+    for (const k of picked) p.line(stairs(s.out.params[k], s.out.binary, x, s.groups[k], s.groups.length > 1), "ql-quantized" + few);
+    if (s.groups.length > 1) p.note(p.left + 6, p.top + 12, `${picked.length} of ${count(s.groups.length)} grids, each over its own range`);
+    return [p, "staircase from value in to value out"];
+  }],
+  error: ["error, in steps", [["ql-error", "measured"], ["ql-law", "uniform ±½"]], (s, w, h) => {
+    const e = new Float64Array(s.data.length), width = s.out.binary ? 2 : 1;
+    s.groups.forEach((g, k) => {
+      for (let i = 0; i < g.x.length; i++) e[g.start + i] = (s.out.values[g.start + i] - g.x[i]) / (s.out.params[k].scale * width);
+    });
+    const bins = 40, { edges, heights } = histogram(e, -1, 1, bins), law = 200 / bins;
+    const outside = e.reduce((t, v) => t + (Math.abs(v) > 1), 0);
+    const p = new Plot(w, h, { x: [-1, 1], y: [0, 1.08 * Math.max(law, ...heights)], xlabel: `error / step (step = ${s.out.binary ? "2 S" : "S"})`,
+      ylabel: "share (%)", xticks: [-1, -0.5, 0, 0.5, 1] });
+    p.bars(edges, heights, "ql-error");
+    p.line([[-0.5, 0], [-0.5, law], [0.5, law], [0.5, 0]], "ql-law");
+    if (outside) p.note(p.right - 2, p.top + 10, `${count(outside)} beyond ±1, in the end bars`, "end");
+    return [p, `histogram of the error in steps; ${count(outside)} beyond one step`];
+  }],
+  values: ["values and levels", [["ql-signal", "values"], ["ql-quantized", "levels"]], (s, w, h) => {
+    const x = padded(s.low, s.high), { edges, heights } = histogram(s.data, x[0], x[1], Math.min(80, Math.round(w / 7)));
+    const top = 1.08 * Math.max(...heights), p = new Plot(w, h, { x, y: [-0.14 * top, top], xlabel: axis(s), ylabel: "share (%)",
+      yticks: [0, 0.5, 1].map((f) => Math.round(f * top)).filter((v, i, a) => a.indexOf(v) === i) });
+    const base = p.bottom;
+    p.bottom = p.Y(0);
+    p.top = 10;
+    p.y = [0, top];
+    p.bars(edges, heights, "ql-signal");
+    const picked = some([...s.groups.keys()], 4), lane = (base - p.bottom - 3) / picked.length;
+    picked.forEach((k, i) => {
+      const from = base - lane * (i + 1), list = levels(s.out.params[k], s.out.binary, x[0], x[1], p.right - p.left), g = s.out.params[k];
+      const limits = [g.qmin, g.qmax].map((q) => p.X((q - g.zero) * g.scale));
+      const d = list ? list.map((v) => `M${p.X(v)} ${from + 1}V${from + lane}`).join("") : `M${Math.max(p.left, limits[0])} ${from + lane / 2}H${Math.min(p.right, limits[1])}`;
+      p.add(`<path class="ql-line ql-quantized" d="${d}"${list ? "" : ` style="stroke-width:${(lane - 1).toFixed(1)}"`}/>`);
+    });
+    p.bottom = base;
+    return [p, "histogram of the values with the levels below"];
+  }],
+  snr: ["SNR against bits", [["ql-quantized", "measured"], ["ql-law", "law"]], (s, w, h) => {
+    const all = s.curve.flatMap((c) => [c.snr, c.law]).filter(Number.isFinite);
+    const y = padded(Math.min(0, ...all), Math.max(20, ...all), 0.04);
+    const p = new Plot(w, h, { x: [0.5, 16.5], y, xlabel: "bits", ylabel: "SNR (dB)", xticks: [1, 4, 8, 12, 16] });
+    p.line(s.curve.map((c) => [c.bits, c.law]), "ql-law");
+    for (const c of s.curve) p.dot(c.bits, c.snr, "ql-quantized");
+    p.vertical(s.bits, "ql-here").dot(s.bits, s.out.snr, "ql-quantized ql-now", 6);
+    if (!Number.isFinite(s.out.snr)) p.note(p.X(s.bits), p.top + 12, "exact", s.bits > 12 ? "end" : "start");
+    return [p, `SNR at 1 to 16 bits; ${number(s.out.snr)} dB at ${s.bits} bits`];
+  }],
+  channels: ["SNR of each channel", [["ql-quantized", "measured"]], (s, w, h) => {
+    const each = Array.from({ length: s.rows }, (_, r) => {
+      let power = 0, noise = 0;
+      for (let i = r * s.columns; i < (r + 1) * s.columns; i++) { power += s.data[i] ** 2; noise += (s.out.values[i] - s.data[i]) ** 2; }
+      return noise ? 10 * Math.log10(power / noise) : NaN;
+    });
+    const known = each.filter(Number.isFinite), y = padded(Math.min(0, ...known), Math.max(20, ...known), 0.05);
+    const p = new Plot(w, h, { x: [-0.5, s.rows - 0.5], y, xlabel: s.channel, ylabel: "SNR (dB)",
+      xticks: some([...each.keys()], s.rows <= 12 ? 12 : 5) });
+    p.horizontal(0, "ql-cut");
+    each.forEach((v, r) => p.add(`<line class="ql-line ql-quantized" x1="${p.X(r)}" x2="${p.X(r)}" y1="${p.Y(0)}" y2="${p.Y(v || 0)}"/>`).dot(r, v, "ql-quantized"));
+    return [p, `SNR of ${s.rows} ${s.channel}s, ${spread(known)} dB`];
+  }],
+};
+
+// The staircase as corner points: exact while the steps can be seen, sampled when they cannot.
+function stairs(p, binary, view, g, own) {
+  const [from, to] = own ? [Math.min(g.low, 0), Math.max(g.high, 0)] : view, points = [];
+  const list = binary ? [-p.scale, p.scale] : levels(p, false, Math.max(from - p.scale, view[0] - p.scale), to + p.scale, 240);
+  if (list && list.length > 1) {
+    points.push([Math.min(from, list[0]), list[0]]);
+    for (let i = 1; i < list.length; i++) {
+      const tie = (list[i - 1] + list[i]) / 2;
+      points.push([tie, list[i - 1]], [tie, list[i]]);
+    }
+    points.push([Math.max(to, list[list.length - 1]), list[list.length - 1]]);
+    return points;
+  }
+  for (let i = 0; i <= 240; i++) {
+    const v = from + (to - from) * i / 240;
+    points.push([v, roundTrip(Math.fround(v), p, binary)]);
+  }
+  return points;
+}
+
+// ---- state: what the model says, computed once per change that needs it
+function reader(model) {
+  const spec = model.get("spec"), buffer = floats(model.get("data")), kept = new Map();
+  let offset = 0;
+  const arrays = spec.arrays.map((a) => {
+    const size = a.rows * a.columns, data = buffer.subarray(offset, offset + size);
+    offset += size;
+    return { ...a, data, low: data.reduce((m, v) => Math.min(m, v), Infinity), high: data.reduce((m, v) => Math.max(m, v), -Infinity) };
+  });
+  const once = (key, make) => kept.get(key) ?? kept.set(key, make()).get(key);
+  return () => {
+    const s = { ...spec, ...Object.fromEntries(["bits", "scheme", "clip", "granularity"].map((k) => [k, model.get(k)])) };
+    Object.assign(s, arrays.find((a) => a.label === model.get("array")) ?? arrays[0]);
+    const length = { tensor: s.data.length, channel: s.columns }[s.granularity] ?? +s.granularity;
+    s.groups = once(`${s.label}|${length}`, () => group(s.data, length));
+    if (kept.size > 400) kept.clear();
+    s.curve = once(`${s.label}|${length}|${s.scheme}|${s.clip}`, () => Array.from({ length: 16 }, (_, i) => {
+      const out = quantizeGroups(s.groups, i + 1, s.scheme, s.clip);
+      return { bits: i + 1, snr: out.snr, law: isBinary(i + 1, s.scheme) ? NaN : lawSnr(s.groups, out.params, i + 1) };
+    }));
+    s.out = quantizeGroups(s.groups, s.bits, s.scheme, s.clip);
+    return s;
+  };
+}
+
+function facts(s) {
+  const o = s.out, n = s.data.length, unit = s.unit, scales = o.params.map((p) => p.scale), zeros = o.params.map((p) => p.zero);
+  const [low, high] = codeRange(s.bits, s.scheme), many = s.groups.length > 1 ? `, ${count(s.groups.length)} of them` : "";
+  return [
+    ["scale S", withUnit(spread(scales), unit) + many],
+    ["zero point Z", spread(zeros)],
+    ["codes used", `${count(o.used)} of ${o.binary ? 2 : count(high - low + 1)}`],
+    ["SNR", o.mse === 0 ? "exact" : `${number(o.snr)} dB`],
+    ["MSE", withUnit(number(o.mse), unit && (unit.length > 1 ? `(${unit})²` : `${unit}²`))],
+    ["largest error", withUnit(number(o.maxError), unit)],
+    ["clipped", `${number(100 * o.clipped / n)} % (${count(o.clipped)} of ${count(n)})`],
+    ["stored", `${count(o.bytes)} bytes, ${number(8 * o.bytes / n, 4)} bits a value`],
+  ];
+}
+
+function render({ model, el }) {
+  const read = reader(model), spec = model.get("spec"), ui = shell(el, spec.title, "ql-array");
+  const put = (key) => (value) => { model.set(key, value); model.save_changes(); };
+  const make = {
+    data: () => choice("data", spec.arrays.map((a) => [a.label, a.label]), put("array")),
+    bits: () => slider("bit width", { min: 1, max: 16, step: 1 }, put("bits")),
+    scheme: () => choice("scheme", ["symmetric", "asymmetric"].map((v) => [v, v]), put("scheme")),
+    clip: () => slider("clip at percentile", { min: 90, max: 100, step: 0.1 }, put("clip")),
+    granularity: () => choice("one scale per", spec.granularities.map((g) => [g, { tensor: "tensor", channel: spec.channel }[g] ?? `group of ${g}`]), put("granularity")),
+  };
+  const controls = spec.controls.map((k) => [k, make[k]()]);
+  ui.controls.append(...controls.map(([, c]) => c.root), button("back to start", () => {
+    for (const [k, v] of Object.entries(spec.start)) model.set(k, v);
+    model.save_changes();
+  }));
+  const panels = spec.panels.map((k) => ({ ...panel(PANELS[k][0], PANELS[k][1]), paint: PANELS[k][2] }));
+  ui.panels.append(...panels.map((p) => p.root));
+  for (const [cls, text] of [["ql-note-line", spec.note], ["ql-caption", spec.caption]]) if (text) ui.words.append(tag("p", { class: cls }, text));
+  return live(model, ["bits", "scheme", "clip", "granularity", "array"], ui.root, () => {
+    const s = read(), o = s.out, words = {
+      data: [s.label, ""], bits: [s.bits, bitsInWords(s.bits, s.scheme)], scheme: [s.scheme, WORDS[s.scheme]],
+      clip: o.binary ? [s.clip, "unused at 1 bit: S = mean |x|", true] : [s.clip, s.clip === 100 ? "100 % · nothing clipped" : `${number(s.clip)} %`],
+      granularity: [s.granularity, `${count(s.groups.length)} ${s.groups.length === 1 ? "scale" : "scales"}`],
+    };
+    for (const [k, c] of controls) c.set(...words[k]);
+    ui.status.textContent = `${s.bits} ${s.bits === 1 ? "bit" : "bits"}, ${s.scheme}: ${o.mse === 0 ? "exact" : `SNR ${number(o.snr)} dB`}, `
+      + `largest error ${withUnit(number(o.maxError), s.unit)}, ${number(100 * o.clipped / s.data.length)} % clipped.`;
+    for (const p of panels) p.show(...p.paint(s, p.width(), p.height));
+    ui.stats.replaceChildren(...facts(s).map(([k, v]) => tag("div", {}, tag("span", {}, k), tag("b", {}, v))));
+  });
+}
+export default { render };

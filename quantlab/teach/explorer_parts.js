@@ -1,0 +1,191 @@
+// Controls, axes and number formats that both explorers share. No library, no network.
+const SVG = "http://www.w3.org/2000/svg";
+let serial = 0;
+
+export function tag(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+const escape = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+const clamp = (v, low, high) => Math.min(Math.max(v, low), high);
+
+// ---- numbers: at most `digits` significant ones, a true minus, thousands separated
+const RAISED = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
+export function number(v, digits = 3) {
+  if (v === null || Number.isNaN(v)) return "not measured";
+  if (!Number.isFinite(v)) return v > 0 ? "∞" : "−∞";
+  if (v === 0) return "0";
+  const size = Math.abs(v);
+  if (size < 1e-4 || size >= 1e9) {
+    const [m, e] = v.toExponential(digits - 1).split("e");
+    return (m.replace(/\.?0+$/, "") + "×10" + [...String(+e)].map((c) => RAISED[c]).join("")).replace("-", "−");
+  }
+  const places = clamp(digits - 1 - Math.floor(Math.log10(size)), 0, 12);
+  return v.toLocaleString("en-US", { maximumFractionDigits: places }).replace("-", "−");
+}
+export const withUnit = (text, unit) => (unit ? `${text} ${unit}` : text);
+
+export function ticks(low, high, count) {
+  const raw = (high - low) / Math.max(count, 1), power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= raw * 0.999);
+  const list = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) list.push(i * step);
+  return list;
+}
+
+// ---- one plot: a scale for each axis, then marks; written as one SVG string per redraw
+export class Plot {
+  constructor(width, height, { x, y, xlabel, ylabel, xticks, yticks, xname = number, yname = number, log = false }) {
+    const yLabels = (yticks ?? ticks(y[0], y[1], Math.max(2, Math.round(height / 45)))).map((v) => [v, yname(v)]);
+    const left = 30 + 6.3 * Math.max(...yLabels.map(([, s]) => s.length), 1);
+    Object.assign(this, { width, height, left, right: width - 10, top: 10, bottom: height - 40, x, y, log });
+    this.id = `ql-clip-${serial++}`;
+    this.marks = [];
+    this.frame = [];
+    const room = Math.max(2, Math.floor((this.right - left) / 58));
+    for (const [v, name] of yLabels) {
+      const py = this.Y(v);
+      this.frame.push(`<line class="ql-rule" x1="${left}" x2="${this.right}" y1="${py}" y2="${py}"/>`,
+        `<text x="${left - 6}" y="${py + 4}" text-anchor="end">${escape(name)}</text>`);
+    }
+    for (const v of xticks ?? ticks(x[0], x[1], room)) {
+      const px = this.X(v);
+      this.frame.push(`<line class="ql-axis" x1="${px}" x2="${px}" y1="${this.bottom}" y2="${this.bottom + 4}"/>`,
+        `<text x="${px}" y="${this.bottom + 17}" text-anchor="middle">${escape(xname(v))}</text>`);
+    }
+    const middle = (this.top + this.bottom) / 2;
+    this.frame.push(`<line class="ql-axis" x1="${left}" x2="${this.right}" y1="${this.bottom}" y2="${this.bottom}"/>`,
+      `<text class="ql-label" x="${(left + this.right) / 2}" y="${height - 5}" text-anchor="middle">${escape(xlabel)}</text>`,
+      `<text class="ql-label" transform="translate(12 ${middle}) rotate(-90)" text-anchor="middle">${escape(ylabel)}</text>`);
+  }
+  X(v) {
+    const f = this.log ? Math.log : (u) => u, [a, b] = this.x;
+    return +(this.left + (this.right - this.left) * (f(v) - f(a)) / (f(b) - f(a))).toFixed(2);
+  }
+  Y(v) {
+    const [a, b] = this.y, y = this.bottom - (this.bottom - this.top) * (v - a) / (b - a);
+    return +clamp(y, -1e4, 1e4).toFixed(2);
+  }
+  add(...marks) { this.marks.push(...marks); return this; }
+  // A line through [x, y] pairs; a missing y breaks it.
+  line(points, kind) {
+    let d = "", pen = "M";
+    for (const [x, y] of points) {
+      if (Number.isFinite(y)) { d += `${pen}${this.X(x)} ${this.Y(y)}`; pen = "L"; } else pen = "M";
+    }
+    return this.add(`<path class="ql-line ${kind}" d="${d}"/>`);
+  }
+  area(points, kind) { // points: [x, low, high]
+    const p = points.filter(([, a, b]) => Number.isFinite(a) && Number.isFinite(b));
+    if (!p.length) return this;
+    const up = p.map(([x, , b]) => `${this.X(x)} ${this.Y(b)}`), down = p.map(([x, a]) => `${this.X(x)} ${this.Y(a)}`);
+    return this.add(`<path class="${kind}" d="M${up.join("L")}L${down.reverse().join("L")}Z"/>`);
+  }
+  bars(edges, heights, kind) {
+    const d = heights.map((h, i) => h > 0
+      ? `M${this.X(edges[i])} ${this.bottom}V${this.Y(h)}H${this.X(edges[i + 1])}V${this.bottom}Z` : "");
+    return this.add(`<path class="ql-bar ${kind}" d="${d.join("")}"/>`);
+  }
+  dot(x, y, kind, radius = 3) {
+    if (!Number.isFinite(y)) return this;
+    return this.add(`<circle class="ql-dot ${kind}" cx="${this.X(x)}" cy="${this.Y(y)}" r="${radius}"/>`);
+  }
+  vertical(x, kind) {
+    return this.add(`<line class="ql-line ${kind}" x1="${this.X(x)}" x2="${this.X(x)}" y1="${this.top}" y2="${this.bottom}"/>`);
+  }
+  horizontal(y, kind) {
+    return this.add(`<line class="ql-line ${kind}" x1="${this.left}" x2="${this.right}" y1="${this.Y(y)}" y2="${this.Y(y)}"/>`);
+  }
+  shade(from, to) { // hatched: outside the limits
+    const a = clamp(this.X(from), this.left, this.right), b = clamp(this.X(to), this.left, this.right);
+    if (b - a < 0.5) return this;
+    return this.add(`<rect class="ql-limit" x="${a}" y="${this.top}" width="${(b - a).toFixed(2)}" `
+      + `height="${this.bottom - this.top}" fill="url(#${this.id}-hatch)"/>`);
+  }
+  note(x, y, text, anchor = "start", kind = "") {
+    return this.add(`<text class="ql-note ${kind}" x="${x}" y="${y}" text-anchor="${anchor}">${escape(text)}</text>`);
+  }
+  text() {
+    return `<defs><clipPath id="${this.id}"><rect x="${this.left - 5}" y="${this.top - 5}" `
+      + `width="${this.right - this.left + 10}" height="${this.bottom - this.top + 6}"/></clipPath>`
+      + `<pattern id="${this.id}-hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">`
+      + `<line class="ql-hatch" x1="0" x2="0" y1="0" y2="6"/></pattern></defs>`
+      + this.frame.join("") + `<g clip-path="url(#${this.id})">${this.marks.join("")}</g>`;
+  }
+}
+
+// ---- a panel: heading with legend, and an SVG drawn at its true width so text keeps its size
+export function panel(title, legend, height = 225) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("role", "img");
+  const keys = legend.map(([kind, name]) => tag("span", { class: `ql-key ${kind}` }, name));
+  const root = tag("figure", { class: "ql-panel" }, tag("figcaption", {}, tag("b", {}, title), ...keys), svg);
+  return {
+    root, svg, height,
+    show(plot, label) {
+      for (const [k, v] of [["width", plot.width], ["height", plot.height], ["aria-label", label]]) svg.setAttribute(k, v);
+      svg.innerHTML = plot.text();
+    },
+    width: () => Math.max(240, Math.floor(root.clientWidth) || 340),
+  };
+}
+
+// ---- controls: native elements with a label and the value in words
+export function slider(label, { min, max, step }, change) {
+  const id = `ql-${serial++}`, input = tag("input", { type: "range", id, min, max, step });
+  const output = tag("output", { for: id });
+  input.addEventListener("input", () => change(+input.value));
+  return {
+    root: tag("div", { class: "ql-control" }, tag("label", { for: id }, label), output, input),
+    set(value, words, disabled = false) {
+      if (+input.value !== value) input.value = value;
+      input.disabled = disabled;
+      output.textContent = words;
+      input.setAttribute("aria-valuetext", words);
+    },
+  };
+}
+export function choice(label, options, change) { // options: [value, text]
+  const id = `ql-${serial++}`, input = tag("select", { id }), output = tag("output", { for: id });
+  input.append(...options.map(([value, text]) => tag("option", { value }, text)));
+  input.addEventListener("change", () => change(input.value));
+  return {
+    root: tag("div", { class: "ql-control" }, tag("label", { for: id }, label), output, input),
+    set(value, words = "") { input.value = value; output.textContent = words; },
+  };
+}
+
+// ---- the shell: controls, one sentence for eyes and screen readers, panels, numbers, words
+export function shell(el, name, kind) {
+  const part = (cls, node = "div", attributes = {}) => tag(node, { class: cls, ...attributes });
+  const root = part(`ql ${kind}`, "div", { role: "group", "aria-label": name });
+  root.addEventListener("keydown", (e) => e.stopPropagation()); // JupyterLab would take the arrow keys
+  const parts = {
+    root, controls: part("ql-controls"), status: part("ql-status", "p", { role: "status", "aria-live": "polite" }),
+    panels: part("ql-panels"), stats: part("ql-stats"), words: part("ql-words"),
+  };
+  root.append(parts.controls, parts.status, parts.panels, parts.stats, parts.words);
+  el.append(root);
+  return parts;
+}
+export function button(text, press) {
+  const node = tag("button", { type: "button", class: "ql-button" }, text);
+  node.addEventListener("click", press);
+  return node;
+}
+export function floats(view) { // DataView or ArrayBuffer from the model, possibly unaligned
+  const copy = view.buffer ? view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength) : view;
+  return new Float32Array(copy);
+}
+// Draw now, and again whenever the width or the model changes; returns the undo for anywidget.
+export function live(model, names, root, draw) {
+  let width = 0;
+  const watch = new ResizeObserver(() => { if (root.clientWidth !== width) { width = root.clientWidth; draw(); } });
+  watch.observe(root);
+  for (const n of names) model.on(`change:${n}`, draw);
+  width = root.clientWidth;
+  draw();
+  return () => { watch.disconnect(); for (const n of names) model.off(`change:${n}`, draw); };
+}

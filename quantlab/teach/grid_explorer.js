@@ -1,0 +1,136 @@
+// Shows a measured grid: one control per dimension, a curve with its interval, all measures at a point.
+import { Plot, button, choice, floats, live, number, panel, shell, slider, tag, withUnit } from "./explorer_parts.js";
+
+const named = (v) => (typeof v === "number" ? number(v, 6) : String(v));
+
+// The arrays of one measure, cut from the common buffer: values, low, high, law (some may be absent).
+function unpack(spec, buffer) {
+  const size = spec.dims.reduce((n, d) => n * d.values.length, 1);
+  return spec.measures.map((m) => {
+    const parts = {};
+    for (const [key, offset] of Object.entries(m.parts)) parts[key] = buffer.subarray(offset, offset + size);
+    return { ...m, ...parts };
+  });
+}
+function at(spec, point) { // index of a point in C order
+  return spec.dims.reduce((i, d) => i * d.values.length + (point[d.name] ?? 0), 0);
+}
+function others(spec, x) { // every combination of the other dimensions
+  return spec.dims.filter((d) => d.name !== x.name).reduce(
+    (list, d) => list.flatMap((p) => d.values.map((_, i) => ({ ...p, [d.name]: i }))), [{}]);
+}
+function limits(m) {
+  const all = [m.values, m.low, m.high, m.law].flatMap((a) => (a ? [...a] : [])).concat(m.references.map((r) => r[1])).filter(Number.isFinite);
+  if (!all.length) return [0, 1];
+  const low = Math.min(...all), high = Math.max(...all), room = (high - low || Math.abs(high) || 1) * 0.06;
+  return [low - room, high + room];
+}
+
+function paint(spec, m, point, w, h) {
+  const x = spec.dims.find((d) => d.name === spec.x), n = x.values.length, numeric = x.values.every((v) => typeof v === "number");
+  const log = numeric && Math.min(...x.values) > 0 && Math.max(...x.values) / Math.min(...x.values) >= 50;
+  const place = (i) => (numeric ? x.values[i] : i), ends = [place(0), place(n - 1)];
+  const a = Math.min(...ends), b = Math.max(...ends), room = (b - a || 1) * 0.04;
+  const every = Math.ceil(n / Math.max(2, Math.floor((w - 60) / 46)));
+  const p = new Plot(w, h, {
+    x: log ? [a / (b / a) ** 0.04, b * (b / a) ** 0.04] : [a - room, b + room], y: limits(m), log,
+    xlabel: x.unit ? `${x.name} (${x.unit})` : x.name, ylabel: m.unit ? `${m.name} (${m.unit})` : m.name,
+    xticks: x.values.map((_, i) => i).filter((i) => i % every === 0).map(place), xname: numeric ? number : (i) => named(x.values[i]),
+  });
+  const curve = (where, key) => x.values.map((_, i) => [place(i), m[key][at(spec, { ...where, [x.name]: i })]]);
+  const settings = others(spec, x);
+  if (settings.length <= 40) for (const where of settings) p.line(curve(where, "values"), "ql-ghost");
+  if (m.low && m.high) p.area(x.values.map((_, i) => [place(i), ...["low", "high"].map((k) => m[k][at(spec, { ...point, [x.name]: i })])]), "ql-band");
+  let last = -99;
+  for (const [label, v] of [...m.references].sort((s, t) => t[1] - s[1])) {
+    const y = Math.max(p.Y(v) - 5, last + 14);
+    last = y;
+    p.horizontal(v, "ql-reference").note(p.right - 4, y, `${label} ${number(v)}`, "end");
+  }
+  if (m.law) p.line(curve(point, "law"), "ql-law");
+  p.line(curve(point, "values"), "ql-quantized");
+  for (const [px, py] of curve(point, "values")) p.dot(px, py, "ql-quantized");
+  const here = place(point[x.name]);
+  p.vertical(here, "ql-here").dot(here, m.values[at(spec, point)], "ql-quantized ql-now", 6);
+  return p;
+}
+
+function table(spec, measures, point, current) {
+  const i = at(spec, point), cell = (t) => tag("td", {}, t);
+  const rows = measures.map((m) => {
+    const interval = m.low && m.high && Number.isFinite(m.low[i]) ? `${number(m.low[i])} to ${number(m.high[i])}` : "";
+    const compare = [...(m.law && Number.isFinite(m.law[i]) ? [["law", m.law[i]]] : []), ...m.references].map(([k, v]) => `${k} ${number(v)}`).join(", ");
+    return tag("tr", m === current ? { class: "ql-current" } : {}, tag("th", { scope: "row" }, m.name),
+      cell(Number.isFinite(m.values[i]) ? withUnit(number(m.values[i], 4), m.unit) : "not measured"), cell(interval), cell(compare));
+  });
+  const head = ["measure", "value", "interval", "compare"].map((t) => tag("th", { scope: "col" }, t));
+  return tag("table", {}, tag("thead", {}, tag("tr", {}, ...head)), tag("tbody", {}, ...rows));
+}
+
+// The button that measures anew: drawn only after a kernel has answered, so never on a served page.
+function refresher(model, place) {
+  const press = button("measure again", () => {
+    press.disabled = true;
+    press.textContent = "measuring …";
+    say.textContent = "";
+    model.send({ type: "refresh" });
+  });
+  const say = tag("span", { class: "ql-say", role: "alert" });
+  const hear = (message) => {
+    if (message.type === "alive" && !press.isConnected) place.append(press, say);
+    if (message.type !== "done" && message.type !== "error") return;
+    press.disabled = false;
+    press.textContent = "measure again";
+    say.textContent = message.type === "error" ? message.text : "";
+  };
+  model.on("msg:custom", hear);
+  model.send({ type: "hello" });
+  return () => model.off("msg:custom", hear);
+}
+
+function render({ model, el }) {
+  const ui = shell(el, model.get("spec").title, "ql-grid");
+  const extra = tag("span", { class: "ql-extra" });
+  let spec, measures, controls, frame;
+  const put = (name) => (i) => { model.set("point", { ...model.get("point"), [name]: +i }); model.save_changes(); };
+  const build = () => { // again after a refresh
+    spec = model.get("spec");
+    measures = unpack(spec, floats(model.get("values")));
+    controls = spec.dims.filter((d) => d.values.length > 1).map((d) => [d, d.values.every((v) => typeof v === "number")
+      ? slider(d.name, { min: 0, max: d.values.length - 1, step: 1 }, put(d.name))
+      : choice(d.name, d.values.map((v, i) => [i, named(v)]), put(d.name))]);
+    const pick = measures.length > 1 ? [[null, choice("show", measures.map((m) => [m.name, m.name]), (v) => { model.set("measure", v); model.save_changes(); })]] : [];
+    controls = [...pick, ...controls];
+    ui.controls.replaceChildren(...controls.map(([, c]) => c.root), button("back to start", () => {
+      model.set("point", spec.start);
+      model.set("measure", measures[0].name);
+      model.save_changes();
+    }), extra);
+    const legend = [["ql-quantized", "this setting"]];
+    if (measures.some((m) => m.low)) legend.push(["ql-band", "interval"]);
+    if (others(spec, { name: spec.x }).length > 1) legend.push(["ql-ghost", "other settings"]);
+    if (measures.some((m) => m.law)) legend.push(["ql-law", "law"]);
+    frame = panel(`against ${spec.x}`, legend, 300);
+    ui.panels.replaceChildren(frame.root);
+    ui.words.replaceChildren(...[["ql-note-line", spec.note], ["ql-caption", spec.caption]].filter(([, t]) => t).map(([c, t]) => tag("p", { class: c }, t)));
+  };
+  const draw = () => {
+    const point = model.get("point"), m = measures.find((k) => k.name === model.get("measure")) ?? measures[0], i = at(spec, point);
+    for (const [d, c] of controls) {
+      if (d) c.set(point[d.name], withUnit(named(d.values[point[d.name]]), d.unit));
+      else c.set(m.name);
+    }
+    const where = spec.dims.map((d) => `${d.name} ${withUnit(named(d.values[point[d.name]]), d.unit)}`).join(", ");
+    const value = Number.isFinite(m.values[i]) ? withUnit(number(m.values[i], 4), m.unit) : "not measured";
+    ui.status.textContent = `${where}: ${m.name} ${value}.`;
+    frame.show(paint(spec, m, point, frame.width(), frame.height), `${m.name} against ${spec.x}; ${value} at ${where}`);
+    ui.stats.replaceChildren(table(spec, measures, point, m));
+  };
+  build();
+  const undo = live(model, ["point", "measure"], ui.root, draw);
+  const renew = () => { build(); draw(); };
+  model.on("change:spec", renew);
+  const quiet = spec.refresh ? refresher(model, extra) : () => {};
+  return () => { undo(); quiet(); model.off("change:spec", renew); };
+}
+export default { render };
