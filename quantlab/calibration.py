@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from quantlab import _checks
+from quantlab import _checks, kernels
 from quantlab.scheme import QuantizationParams, QuantizationScheme, code_range, scale_shape
 
 _ME = "choose_params"
@@ -106,7 +106,7 @@ def _groups(x: np.ndarray, axis: int, block_size: int | None) -> tuple[np.ndarra
     return np.moveaxis(blocks, axis + 1, -1).reshape(-1, block_size), shape
 
 
-# --- the grid over a range: low, high (groups,) float32 -> scale float32, zero point int32
+# --- the grid over a range: low, high (G,) float32 -> scale float32, zero point int32
 
 
 def _step(span: np.ndarray, steps: float) -> np.ndarray:
@@ -123,8 +123,7 @@ def _finite_grid(scale: np.ndarray, steps: np.ndarray) -> np.ndarray:
 
 
 def _symmetric_grid(low, high, qmin, qmax):
-    alpha = np.maximum(-low, high)
-    scale = _step(alpha, (qmax - qmin) / 2)
+    scale = _step(high, (qmax - qmin) / 2)
     zero_point = np.full(scale.shape, 0 if qmin < 0 else (qmax + 1) // 2, np.int32)
     return _finite_grid(scale, np.maximum(qmax - zero_point, zero_point - qmin)), zero_point
 
@@ -142,11 +141,176 @@ def _asymmetric_grid(low, high, qmin, qmax):
     return _finite_grid(scale, np.maximum(qmax - zero_point, zero_point - qmin)), zero_point
 
 
-# --- the range: groups (G, n) float32 -> low, high (G,) float32
+# --- the range: groups (G, n) float32 -> low, high (G,) float32; symmetric: low = -high
 
 
 def _minmax(groups, codes, symmetric):
-    return groups.min(axis=1), groups.max(axis=1)
+    low, high = groups.min(axis=1), groups.max(axis=1)
+    peak = np.maximum(-low, high)
+    return (-peak, peak) if symmetric else (np.minimum(low, 0), np.maximum(high, 0))
 
 
-_METHODS = {"minmax": _minmax}
+def _percentile(groups, codes, symmetric, percentile):
+    least = 0 if symmetric else 50
+    if not (isinstance(percentile, (int, float, np.number)) and least < percentile <= 100):
+        raise ValueError(f"{_ME}: percentile is {percentile!r}; expected a number above {least} "
+                         "and up to 100")
+    values = groups.astype(np.float64)
+    if symmetric:
+        high = np.percentile(np.abs(values), percentile, axis=1)
+        low = -high
+    else:
+        low, high = np.percentile(values, [100 - percentile, percentile], axis=1)
+    return low.astype(np.float32), high.astype(np.float32)
+
+
+def _mse(groups, codes, symmetric):
+    # a power of two brings each group near 1 without changing any code
+    exponent = np.frexp(np.abs(groups).max(axis=1))[1]
+    unit = np.ldexp(groups, -exponent[:, None])
+    low, high = _minmax(unit, codes, symmetric)
+    cost = _MeanSquaredError(unit, codes, symmetric)
+    floor = np.abs(unit).mean(axis=1) / 2  # no useful clip lies below half the mean magnitude
+    if symmetric:
+        high = _lowest(lambda alpha: cost(-alpha, alpha), high, floor, (48, 16, 16))
+        return -np.ldexp(high, exponent), np.ldexp(high, exponent)
+    peak = np.maximum(-low, high)
+    both = _lowest(lambda a: cost(np.maximum(low, -a), np.minimum(high, a)), peak, floor, (32, 12))
+    low, high = np.maximum(low, -both), np.minimum(high, both)
+    for _ in range(2):  # then one end at a time
+        high = _lowest(lambda b, low=low: cost(low, b), high, floor, (16, 12, 12))
+        low = -_lowest(lambda a, high=high: cost(-a, high), -low, floor, (16, 12, 12))
+    return np.ldexp(low, exponent), np.ldexp(high, exponent)
+
+
+class _MeanSquaredError:
+    """Cost of a range, one number per group: what fake quantization on its grid would lose."""
+
+    def __init__(self, groups, codes, symmetric):
+        self.groups, self.codes = groups, codes
+        self.grid = _symmetric_grid if symmetric else _asymmetric_grid
+        self.out = np.empty((1, *groups.shape), np.float32)
+
+    def __call__(self, low, high):
+        scale, zero_point = (a[None, :, None] for a in self.grid(low, high, *self.codes))
+        kernels.fake_quantize(self.groups[None], scale, zero_point, *self.codes, self.out)
+        np.subtract(self.out, self.groups, out=self.out)
+        return np.square(self.out, out=self.out).mean(axis=(0, 2), dtype=np.float64)
+
+
+def _lowest(cost, top, floor, rounds):
+    """For each group the value of lowest cost: 0, or a log-spaced scan from `top` to `floor`.
+
+    Each further round scans between the neighbors of the best value so far, so the cost never
+    exceeds that of `top`.
+    """
+    top = np.maximum(top, np.float32(1e-30))  # a group of zeros costs nothing wherever it ends
+    best, least = top, cost(top)
+    low, high = np.minimum(floor, top) + np.float32(1e-30), top
+    columns = np.arange(len(top))
+    for points in rounds:
+        scan = np.geomspace(high, low, points).astype(np.float32)  # (points, G)
+        costs = np.array([cost(value) for value in scan])
+        at = costs.argmin(axis=0)
+        better = costs[at, columns] < least
+        best = np.where(better, scan[at, columns], best)
+        least = np.minimum(costs[at, columns], least)
+        high = scan[np.maximum(at - 1, 0), columns]
+        low = scan[np.minimum(at + 1, points - 1), columns]
+    zero = np.zeros_like(best)
+    return np.where((top <= 1e-30) | (cost(zero) < least), zero, best)
+
+
+def _entropy(groups, codes, symmetric, bins):
+    bins = _checks.integer(bins, _ME, "bins", 16, 2**20)
+    low, high = _minmax(groups, codes, symmetric)
+    peak = np.maximum(-low, high)
+    share = peak / np.maximum(high.astype(np.float64) - low, 1e-300)
+    steps = np.maximum(np.rint((codes[1] - codes[0]) * share), 1).astype(int)
+    for g in np.flatnonzero(peak):
+        sizes = np.abs(groups[g][groups[g] != 0]).astype(np.float64)  # zeros are exact anyway
+        counts = np.histogram(sizes, bins, (0, float(peak[g])))[0]
+        clip = np.float32(peak[g] * (_kl_cut(counts, steps[g]) / bins))
+        low[g], high[g] = max(low[g], -clip), min(high[g], clip)
+    return low, high
+
+
+def _kl_cut(counts: np.ndarray, steps: int) -> int:
+    """How many bins of a histogram of abs(x) to keep, so that `steps` steps say the most.
+
+    counts (bins,). P: the bins kept, with all that lies beyond added to the last. Q: the same
+    bins after each has been given the mean of the bins that share its level. Least KL(P, Q).
+    """
+    bins = len(counts)
+    best, cut = np.inf, bins
+    for kept in np.unique(np.linspace(bins, min(steps + 1, bins), 128).astype(int))[::-1]:
+        p = counts[:kept].astype(np.float64)
+        p[-1] += counts[kept:].sum()
+        level = np.rint((np.arange(kept) + 0.5) * steps / kept).astype(int)
+        members = np.bincount(level, p > 0)
+        mean = np.bincount(level, counts[:kept]) / np.maximum(members, 1)
+        used = p > 0
+        p, q = p[used] / p.sum(), mean[level][used]
+        if (q == 0).any():  # the last bin holds nothing but clipped values
+            continue
+        divergence = float(np.sum(p * np.log(p / (q / q.sum()))))
+        if divergence < best:
+            best, cut = divergence, int(kept)
+    return cut
+
+
+def _aciq(groups, codes, symmetric, distribution):
+    if distribution not in ("auto", "normal", "laplace"):
+        raise ValueError(f"{_ME}: distribution is {distribution!r}; expected auto, normal, laplace")
+    bits = math.ceil(math.log2(codes[1] - codes[0] + 1))
+    low, high = _minmax(groups, codes, symmetric)
+    values = groups.astype(np.float64)
+    one_sided = ~np.array(symmetric) & ((low == 0) | (high == 0))
+    # a one-sided group is half of a symmetric one, with all the codes: one bit more for the half
+    center = np.where(symmetric | one_sided, 0.0, values.mean(axis=1))
+    values -= center[:, None]
+    b, sigma = np.abs(values).mean(axis=1), np.sqrt((values**2).mean(axis=1))
+    gauss = {k: aciq_clip(bits + k, "normal") for k in (0, 1)}
+    laplace = {k: aciq_clip(bits + k, "laplace") for k in (0, 1)}
+    # the likelier of the two: Laplace where log(2 e b) < log(2 pi e sigma^2) / 2
+    likely = 2 * math.e * b < np.sqrt(2 * np.pi * math.e) * sigma
+    is_laplace = likely if distribution == "auto" else np.full(len(b), distribution == "laplace")
+    clip = np.where(is_laplace, b * np.where(one_sided, laplace[1], laplace[0]),
+                    sigma * np.where(one_sided, gauss[1], gauss[0]))
+    return (np.maximum(low, center - clip).astype(np.float32),
+            np.minimum(high, center + clip).astype(np.float32))
+
+
+def aciq_clip(bits: int, distribution: str) -> float:
+    """Clip that minimizes overload plus granular noise for a known distribution.
+
+    Returns alpha / sigma for "normal", alpha / b for "laplace" (b = mean abs(x)): the root of
+    overload slope = alpha / (3 * 4**bits), which for Laplace is LambertW(3 * 4**bits).
+    Source: arXiv 1810.05723, equations 6 to 12. Taught in chapter 3.
+
+    >>> round(aciq_clip(4, "normal"), 5), round(aciq_clip(4, "laplace"), 5)
+    (2.55914, 5.02864)
+    """
+    def overload(a: float) -> float:
+        if distribution == "laplace":
+            return math.exp(-a)
+        density = math.exp(-a * a / 2) / math.sqrt(2 * math.pi)
+        return 2 * (density - a * math.erfc(a / math.sqrt(2)) / 2)
+
+    low, high = 0.0, 40.0
+    for _ in range(60):  # overload falls, the granular slope rises: bisect
+        middle = (low + high) / 2
+        if overload(middle) > middle / (3 * 4.0**bits):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+_METHODS = {
+    "minmax": _minmax,
+    "percentile": _percentile,
+    "mse": _mse,
+    "entropy": _entropy,
+    "aciq": _aciq,
+}
