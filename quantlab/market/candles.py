@@ -44,9 +44,7 @@ def following(start: np.ndarray, interval: str) -> np.ndarray:
     if interval == "M":
         months = start.astype("M8[ms]").astype("M8[M]") + 1
         return months.astype("M8[ms]").astype(np.int64)
-    return start + {"D": DAY, "W": WEEK}.get(interval) if interval in "DW" else (
-        start + int(interval) * MINUTE
-    )
+    return start + (DAY if interval == "D" else WEEK if interval == "W" else int(interval) * MINUTE)
 
 
 def aligned(start: np.ndarray, interval: str) -> np.ndarray:
@@ -196,3 +194,99 @@ class Candles:
     def _repr_html_(self) -> str:
         kind, rest = self.describe().split(" · ", 1)
         return f"<p class='ql-source'><strong>{escape(kind)}</strong> · {escape(rest)}</p>"
+
+
+def floor_start(ms: int, interval: str) -> int:
+    """Start of the candle that contains the moment ``ms``."""
+    if interval == "M":
+        return int(np.int64(ms).astype("M8[ms]").astype("M8[M]").astype("M8[ms]").astype(np.int64))
+    offset = MONDAY if interval == "W" else 0
+    return int(ms - (ms - offset) % following(np.int64(0), interval))
+
+
+def cache_path(
+    candles: Candles | tuple[str, str, str, str], folder: str | Path | None = None
+) -> Path:
+    """File for these candles, or for (host, category, symbol, interval).
+
+    The folder is ``folder``, else the variable QUANTLAB_CACHE, else the user's cache folder.
+    """
+    from platformdirs import user_cache_dir
+
+    if isinstance(candles, Candles):
+        candles = (candles.source.host, candles.category, candles.symbol, candles.interval)
+    name = "_".join(candles).replace(":", "_").replace("/", "_")
+    folder = folder or os.environ.get("QUANTLAB_CACHE") or user_cache_dir("quantlab")
+    return Path(folder).expanduser() / f"{name}.npz"
+
+
+def _digest(columns: dict[str, np.ndarray]) -> str:
+    return hashlib.sha256(b"".join(columns[name].tobytes() for name in COLUMNS)).hexdigest()
+
+
+def save_cache(candles: Candles, path: str | Path, now: int) -> None:
+    """Add closed candles to a cache file: rows and metadata in one ``.npz``, renamed into place.
+
+    ``now`` is the exchange's time in ms; a candle that closes later is open and refused. Rows
+    that are already there must agree.
+
+    Raises: ``CacheError`` if a candle is open, the two disagree, or the file is corrupt.
+    """
+    path = Path(path)
+    if not len(candles):
+        return
+    if candles.span[1] > now:
+        raise CacheError(f"save_cache: the last candle is open until {utc(candles.span[1])} UTC")
+    columns = {name: getattr(candles, name) for name in COLUMNS}
+    if path.exists():
+        columns = _join(load_cache(path), candles, path)
+    host = candles.source.host
+    merged = Candles(**columns, symbol=candles.symbol, category=candles.category,
+                     interval=candles.interval, source=Source("cache", host))
+    meta = {"host": host, "category": candles.category, "symbol": candles.symbol,
+            "interval": candles.interval, "span": merged.span, "rows": len(merged),
+            "saved": int(now), "sha256": _digest(columns)}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, meta=np.array(json.dumps(meta)), **columns)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
+        part.write(buffer.getvalue())
+    os.replace(part.name, path)
+
+
+def _join(old: Candles, new: Candles, path: Path) -> dict[str, np.ndarray]:
+    """Columns of both, by start; rows that both hold must be equal."""
+    _, a, b = np.intersect1d(old.start, new.start, assume_unique=True, return_indices=True)
+    for name in COLUMNS:
+        if (getattr(old, name)[a] != getattr(new, name)[b]).any():
+            raise CacheError(f"save_cache: {path} disagrees with the new rows in {name}; delete it")
+    both = {name: np.concatenate([getattr(old, name), getattr(new, name)]) for name in COLUMNS}
+    _, order = np.unique(both["start"], return_index=True)
+    return {name: column[order] for name, column in both.items()}
+
+
+def load_cache(path: str | Path) -> Candles:
+    """Candles of a cache file, after its metadata, its checksum and every row were checked.
+
+    Raises: ``FileNotFoundError`` without a file; ``CacheError`` if anything does not fit.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"load_cache: no cache at {path}")
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            meta = json.loads(str(stored["meta"]))
+            columns = {name: stored[name] for name in COLUMNS}
+        if meta["sha256"] != _digest(columns):
+            raise ValueError("its sha256 does not fit its rows")
+        saved = datetime.fromtimestamp(meta["saved"] / 1000, UTC)
+        source = Source("cache", meta["host"], f"saved {saved:%Y-%m-%d %H:%M} UTC")
+        candles = Candles(**columns, symbol=meta["symbol"], category=meta["category"],
+                          interval=meta["interval"], source=source)
+        if meta["rows"] != len(candles) or list(candles.span) != meta["span"]:
+            raise ValueError("its row count or span does not fit its rows")
+        if candles.span[1] > meta["saved"]:
+            raise ValueError("it holds a candle that was still open")
+    except Exception as error:  # whatever a damaged file can raise, the reader gets one name
+        raise CacheError(f"load_cache: refused {path} ({error}); delete it and fetch again") from error
+    return candles
