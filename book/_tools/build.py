@@ -50,7 +50,8 @@ def build(state: str) -> int:
     """Execute every notebook and write every page anew; return jupyter-book's exit status."""
     shutil.rmtree(HTML, ignore_errors=True)
     shutil.rmtree(ROOT / "_build" / ".doctrees", ignore_errors=True)
-    command = [sys.executable, "-m", "jupyter_book", "build", str(ROOT), "-W", "-n", "--keep-going", "--all"]
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    command = [jupyter_book, "build", ROOT, "-W", "-n", "--keep-going", "--all"]
     status = subprocess.run(command, cwd=ROOT, check=False).returncode
     if status == 0:
         STAMP.write_text(state)
