@@ -1,0 +1,200 @@
+"""The Numba twins equal the NumPy reference, bit for bit."""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from quantlab import QuantizationParams, kernels
+from quantlab.kernels import elementwise, matmul, packing, reference
+from quantlab.scheme import code_range
+
+GRIDS = [
+    (bits, signed, narrow)
+    for bits, signed, narrow in itertools.product(range(1, 17), (True, False), (True, False))
+    if not (bits == 1 and narrow)
+]
+LAYOUTS = [  # shape of the data, axis, block size: odd sizes, so that no tile divides them
+    ((1,), None, None), ((37,), None, None), ((3, 5, 7), None, None),
+    ((13, 7), 0, None), ((13, 7), 1, None), ((3, 5, 7), 1, None), ((4, 1), 1, None),
+    ((6, 15), 1, 5), ((6, 15), 0, 3), ((2, 9, 5), 1, 3), ((5, 1), 0, 1),
+]  # fmt: skip
+
+
+def same_bits(a, b):
+    assert a.dtype == b.dtype and a.shape == b.shape
+    assert a.tobytes() == b.tobytes()
+
+
+def nasty(rng, n, scale):
+    """Ties, near ties, both zeros, subnormals and the ends of float32, in random order."""
+    ties = (rng.integers(-300, 300, n) + np.float32(0.5)) * np.float32(scale)
+    near = np.nextafter(ties, np.float32(rng.choice([-np.inf, np.inf])))
+    ends = np.array([0.0, -0.0, 1e38, -1e38, 3.4e38, -3.4e38, 1e-45, -1e-45, 1e-38], np.float32)
+    x = np.concatenate([ties, near, ends, rng.standard_normal(n) * scale * 40])
+    return rng.permutation(x.astype(np.float32))
+
+
+def both(name, module, args, out_shape, dtype):
+    results = [
+        getattr(m, name)(*args, np.zeros(out_shape, dtype)) for m in (reference, module)
+    ]
+    same_bits(*results)
+    return results[0]
+
+
+def check_elementwise(x, params):
+    data, small = params.normal_form(x.shape)
+    grid = params.scale.reshape(small), params.zero_point.reshape(small)
+    x, ends = x.reshape(data), (params.qmin, params.qmax)
+    codes = both("quantize", elementwise, (x, *grid, *ends), data, params.code_dtype)
+    real = both("dequantize", elementwise, (codes, *grid), data, np.float32)
+    fake = both("fake_quantize", elementwise, (x, *grid, *ends), data, np.float32)
+    same_bits(real, fake)
+    both("inside", elementwise, (x, *grid, *ends), data, np.bool_)
+
+
+@pytest.mark.parametrize("bits, signed, narrow", GRIDS)
+def test_every_tie_of_every_grid(bits, signed, narrow):
+    low, high = code_range(bits, signed, narrow)
+    rng = np.random.default_rng(bits)
+    for zero_point, scale in ((low, 0.25), (high, 0.1), ((low + high) // 2, 3.3e-39)):
+        params = QuantizationParams(scale, zero_point, bits, signed, narrow)
+        half_steps = np.arange(2 * (low - zero_point) - 3, 2 * (high - zero_point) + 4)
+        x = (half_steps.astype(np.float32) / 2 * np.float32(scale)).astype(np.float32)
+        check_elementwise(np.concatenate([x, nasty(rng, 50, scale)]), params)
+
+
+@pytest.mark.parametrize("shape, axis, block_size", LAYOUTS)
+@pytest.mark.parametrize("bits, signed", [(4, True), (8, False), (8, True), (16, False)])
+def test_every_layout(shape, axis, block_size, bits, signed):
+    rng = np.random.default_rng(3)
+    if axis is None:
+        grid = ()
+    elif block_size is None:
+        grid = (shape[axis],)
+    else:
+        grid = tuple(n // block_size if i == axis else n for i, n in enumerate(shape))
+    low, high = code_range(bits, signed, False)
+    scale = rng.uniform(0.01, 2, grid)
+    zero_point = rng.integers(low, high + 1, grid)
+    params = QuantizationParams(scale, zero_point, bits, signed, axis=axis, block_size=block_size)
+    size = int(np.prod(shape))
+    x = np.resize(nasty(rng, size, 0.5), shape)
+    check_elementwise(x, params)
+    # the normal form pairs the same values as plain broadcasting
+    full_scale, full_zero = params.broadcast(shape)
+    data, small = params.normal_form(shape)
+    codes = reference.quantize(x.reshape(data), params.scale.reshape(small),
+                               params.zero_point.reshape(small), low, high,
+                               np.zeros(data, params.code_dtype))
+    one_by_one = [
+        reference.quantize(np.full((1, 1, 1), v), np.full((1, 1, 1), s),
+                           np.full((1, 1, 1), z), low, high, np.zeros((1, 1, 1), np.int32)).item()
+        for v, s, z in zip(x.flat, full_scale.flat, full_zero.flat, strict=True)
+    ]
+    assert codes.reshape(-1).tolist() == one_by_one
+
+
+def test_binary():
+    x = np.array([[[-1.0, -0.0, 0.0, 1e-45, -1e-45]]], np.float32)
+    codes = both("quantize_binary", elementwise, (x,), x.shape, np.int8)
+    assert codes.tolist() == [[[-1, 1, 1, 1, -1]]]
+
+
+CODE_TYPES = (np.int8, np.uint8, np.int16, np.uint16)
+
+
+@pytest.mark.parametrize("x_type, w_type", list(itertools.product(CODE_TYPES, CODE_TYPES)))
+def test_product_of_extreme_codes(x_type, w_type):
+    # 127 * 127 leaves int8, 65535 * 65535 leaves int32: both paths must wrap alike
+    rng = np.random.default_rng(5)
+    for shape in ((1, 1, 1), (3, 17, 5), (7, 64, 33)):
+        m, k, n = shape
+        x = rng.choice([np.iinfo(x_type).min, np.iinfo(x_type).max, 1], (m, k)).astype(x_type)
+        w = rng.choice([np.iinfo(w_type).min, np.iinfo(w_type).max, 1], (k, n)).astype(w_type)
+        w_zero = rng.integers(-128, 128, n).astype(np.int32)
+        results = [r.integer_matmul(x, w, -7, w_zero) for r in (reference, matmul)]
+        same_bits(*results)
+        if np.dtype(x_type).itemsize == 1 == np.dtype(w_type).itemsize:
+            exact = (x.astype(object) + 7) @ (w.astype(object) - w_zero)
+            assert (results[0] == exact.astype(np.int64)).all()
+
+
+def test_requantize_extremes():
+    rng = np.random.default_rng(6)
+    ends = [-(2**31), 2**31 - 1, 0, -1, 1]
+    acc = np.concatenate([ends, rng.integers(-(2**31), 2**31, 995)]).astype(np.int32)
+    acc = np.repeat(acc[:, None], 62, axis=1)
+    m = rng.integers(2**30, 2**31, 62)
+    m[::7] = 2**30  # powers of two make exact ties
+    m[5], m[6] = 0, 2**31 - 1
+    shift = np.arange(1, 63)
+    for low, high, zero in ((-128, 127, 3), (0, 255, 128), (-32768, 32767, 0), (0, 65535, 9)):
+        dtype = np.dtype(f"{'' if low else 'u'}int{8 if high < 256 else 16}")
+        args = (acc, m, shift, zero, low, high)
+        codes = both("requantize", matmul, args, acc.shape, dtype)
+        exact = ((acc.astype(object) * m + 2 ** (shift.astype(object) - 1)) >> shift) + zero
+        assert (codes == np.clip(exact, low, high).astype(np.int64)).all()
+
+
+@pytest.mark.parametrize("bits", range(1, 17))
+@pytest.mark.parametrize("signed", [True, False])
+def test_packing(bits, signed):
+    low, high = code_range(bits, signed, False)
+    dtype = np.dtype(f"{'' if signed else 'u'}int{8 if bits <= 8 else 16}")
+    every = np.arange(low, high + 1).astype(dtype)
+    rng = np.random.default_rng(bits)
+    for codes in (every, every[::-1].copy(), rng.choice(every, 8191), every[:1]):
+        packed = [m.pack(codes, bits) for m in (reference, packing)]
+        same_bits(*packed)
+        assert packed[0].size == -(-codes.size * bits // 8)
+        back = both("unpack", packing, (packed[0], bits, signed), codes.shape, dtype)
+        same_bits(back, codes)
+
+
+def run(code, **env):
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
+        env={**os.environ, **env}, check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_import_compiles_nothing():
+    code = (
+        "import sys, quantlab as ql; ql.quantize, ql.choose_params, ql.snr_db\n"
+        "heavy = {'numba', 'scipy', 'matplotlib', 'requests', 'ipywidgets'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    assert run(code) == "[]"
+
+
+USE = (
+    "import quantlab as ql\n"
+    "p = ql.QuantizationParams(0.5, 0, 4)\n"
+    "q = ql.quantize([1.0, -9.0, 0.25], p)\n"
+    "back = ql.QuantizedTensor.from_packed(q.pack(), p, (3,)).codes.tolist()\n"
+    "print(ql.kernels.path(), q.codes.tolist(), back)"
+)
+
+
+def test_the_path_can_be_forced():
+    answer = "[2, -8, 0] [2, -8, 0]"
+    assert run(USE, QUANTLAB_KERNELS="reference") == f"reference {answer}"
+    assert run(USE, QUANTLAB_KERNELS="numba") == f"numba {answer}"
+    assert run("import sys; sys.modules['numba'] = None\n" + USE, QUANTLAB_KERNELS="") == (
+        f"reference {answer}"
+    )
+    wrong = "import quantlab as ql\ntry: ql.kernels.path()\nexcept ValueError as e: print(e)"
+    assert "expected numba or reference" in run(wrong, QUANTLAB_KERNELS="fast")
+
+
+def test_names():
+    assert {"quantize", "pack", "path"} <= set(dir(kernels))
+    with pytest.raises(AttributeError):
+        kernels.no_such_kernel  # noqa: B018
