@@ -1,6 +1,6 @@
-// Quantizes an array in the browser: bits, scheme, clip, granularity; every panel from the real codes.
-import { codeRange, group, isBinary, lawSnr, quantizeGroups, roundTrip } from "./explorer_arithmetic.js";
-import { Plot, button, choice, floats, live, number, panel, shell, slider, tag, withUnit } from "./explorer_parts.js";
+// Quantizes an array in the browser; every panel is drawn from the real codes.
+import { codeRange, group, isBinary, lawSnr, quantizeGroups } from "./explorer_arithmetic.js";
+import { Plot, button, choice, floats, live, number, panel, shell, slider, tag, ticks, withUnit } from "./explorer_parts.js";
 
 const WORDS = { symmetric: "zero point 0", asymmetric: "zero point free" };
 const signed = (v) => (v > 0 ? `+${v}` : String(v).replace("-", "−"));
@@ -14,7 +14,7 @@ export function bitsInWords(bits, scheme) {
   return head + `${count(high - low + 1)} codes: ${signed(low)} to ${signed(high)}`;
 }
 
-// At most `most` items, evenly picked, first and last included.
+// At most `most` items, evenly picked.
 function some(list, most) {
   if (list.length <= most) return list;
   return Array.from({ length: most }, (_, i) => list[Math.round(i * (list.length - 1) / (most - 1))]);
@@ -23,15 +23,12 @@ const spread = (values) => {
   const low = Math.min(...values), high = Math.max(...values);
   return low === high ? number(low) : `${number(low)} to ${number(high)}`;
 };
-// The levels of one grid that lie in [low, high], or null when they are too dense to draw.
+// The levels of one grid in [low, high], or null when too dense to draw.
 function levels(p, binary, low, high, most) {
-  const codes = binary ? [-1, 1] : [];
-  if (!binary) {
-    const from = Math.max(p.qmin, Math.ceil(low / p.scale + p.zero)), to = Math.min(p.qmax, Math.floor(high / p.scale + p.zero));
-    if (to - from > most) return null;
-    for (let q = from; q <= to; q++) codes.push(q);
-  }
-  return codes.map((q) => (q - p.zero) * p.scale);
+  if (binary) return [-p.scale, p.scale];
+  const from = Math.max(p.qmin, Math.ceil(low / p.scale + p.zero)), to = Math.min(p.qmax, Math.floor(high / p.scale + p.zero));
+  if (to - from > most) return null;
+  return Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => (from + i - p.zero) * p.scale);
 }
 function histogram(values, low, high, bins) {
   const counts = new Array(bins).fill(0), edges = Array.from({ length: bins + 1 }, (_, i) => low + (high - low) * i / bins);
@@ -44,14 +41,14 @@ function padded(low, high, share = 0.06) {
 }
 const axis = (s) => (s.unit ? `${s.name} (${s.unit})` : s.name);
 
-// ---- the panels: each gets the state s and a plot size, and returns [plot, description]
+// ---- the panels: from the state s and a size to [plot, description]
 const PANELS = {
-  trace: ["signal and quantized", [["ql-signal", "signal"], ["ql-quantized", "quantized"]], (s, w, h) => {
-    const room = Math.min(300, Math.max(80, Math.round(w / 24) * 10)), rows = some([...Array(s.rows).keys()], Math.max(1, room >> 4));
+  trace: ["in order", [["ql-signal", "signal"], ["ql-quantized", "quantized"]], (s, w, h) => {
+    const room = Math.min(300, Math.max(80, Math.round(w / 24) * 10)), rows = some([...Array(s.rows).keys()], Math.floor(room / 12));
     const each = Math.min(s.columns, Math.floor(room / rows.length)), at = [];
     for (const r of rows) for (let i = 0; i < each; i++) at.push(r * s.columns + i);
     const shown = at.map((i) => s.data[i]);
-    const what = s.rows > 1 ? `first ${each} values of ${rows.length} of ${s.rows} ${s.channel}s` : `sample (first ${count(at.length)} of ${count(s.data.length)})`;
+    const what = s.rows > 1 ? `${rows.length} of ${s.rows} ${s.channel}s, ${each} values each` : `sample (first ${count(at.length)} of ${count(s.data.length)})`;
     const y = padded(Math.min(...shown), Math.max(...shown), 0.1);
     const p = new Plot(w, h, { x: [-0.5, at.length - 0.5], y, xlabel: what, ylabel: axis(s), xticks: s.rows > 1 ? [] : undefined });
     if (s.groups.length === 1) for (const v of levels(s.out.params[0], s.out.binary, ...y, 24) ?? []) p.horizontal(v, "ql-level");
@@ -64,19 +61,19 @@ const PANELS = {
     p.line(at.flatMap((j, i) => [[i - 0.5, s.out.values[j]], [i + 0.5, s.out.values[j]], ...(s.rows > 1 && (i + 1) % each === 0 ? [[i, NaN]] : [])]), "ql-quantized");
     return [p, `${s.name}: signal and its quantized steps`];
   }],
-  staircase: ["value in, value out", [["ql-quantized", "staircase"], ["ql-law", "identity"]], (s, w, h) => {
+  staircase: ["in and out", [["ql-quantized", "staircase"], ["ql-law", "identity"]], (s, w, h) => {
     const x = padded(s.low, s.high), p = new Plot(w, h, { x, y: x, xlabel: `${axis(s)}, in`, ylabel: "out" });
     p.line([[x[0], x[0]], [x[1], x[1]]], "ql-law");
     if (s.groups.length === 1 && !s.out.binary) {
       const g = s.out.params[0];
       p.shade(x[0], (g.qmin - g.zero) * g.scale).shade((g.qmax - g.zero) * g.scale, x[1]);
     }
-    const picked = some([...s.groups.keys()], 6), few = s.groups.length === 1 ? "" : " ql-many";
-    for (const k of picked) p.line(stairs(s.out.params[k], s.out.binary, x, s.groups[k], s.groups.length > 1), "ql-quantized" + few);
-    if (s.groups.length > 1) p.note(p.left + 6, p.top + 12, `${picked.length} of ${count(s.groups.length)} grids, each over its own range`);
+    const picked = some([...s.groups.keys()], 6), many = s.groups.length > 1;
+    for (const k of picked) p.line(stairs(s.out.params[k], s.out.binary, x, s.groups[k], many), "ql-quantized");
+    if (many) p.note(p.left + 6, p.top + 12, `${picked.length} of ${count(s.groups.length)} grids`);
     return [p, "staircase from value in to value out"];
   }],
-  error: ["error, in steps", [["ql-error", "measured"], ["ql-law", "uniform ±½"]], (s, w, h) => {
+  error: ["error", [["ql-error", "measured"], ["ql-law", "uniform"]], (s, w, h) => {
     const e = new Float64Array(s.data.length), width = s.out.binary ? 2 : 1;
     s.groups.forEach((g, k) => {
       for (let i = 0; i < g.x.length; i++) e[g.start + i] = (s.out.values[g.start + i] - g.x[i]) / (s.out.params[k].scale * width);
@@ -90,14 +87,12 @@ const PANELS = {
     if (outside) p.note(p.right - 2, p.top + 10, `${count(outside)} beyond ±1, in the end bars`, "end");
     return [p, `histogram of the error in steps; ${count(outside)} beyond one step`];
   }],
-  values: ["values and levels", [["ql-signal", "values"], ["ql-quantized", "levels"]], (s, w, h) => {
+  values: ["histogram", [["ql-signal", "values"], ["ql-quantized", "levels"]], (s, w, h) => {
     const x = padded(s.low, s.high), { edges, heights } = histogram(s.data, x[0], x[1], Math.min(80, Math.round(w / 7)));
     const top = 1.08 * Math.max(...heights), p = new Plot(w, h, { x, y: [-0.14 * top, top], xlabel: axis(s), ylabel: "share (%)",
-      yticks: [0, 0.5, 1].map((f) => Math.round(f * top)).filter((v, i, a) => a.indexOf(v) === i) });
+      yticks: ticks(0, top, 3) });
     const base = p.bottom;
-    p.bottom = p.Y(0);
-    p.top = 10;
-    p.y = [0, top];
+    Object.assign(p, { bottom: p.Y(0), y: [0, top] });
     p.bars(edges, heights, "ql-signal");
     const picked = some([...s.groups.keys()], 4), lane = (base - p.bottom - 3) / picked.length;
     picked.forEach((k, i) => {
@@ -109,7 +104,7 @@ const PANELS = {
     p.bottom = base;
     return [p, "histogram of the values with the levels below"];
   }],
-  snr: ["SNR against bits", [["ql-quantized", "measured"], ["ql-law", "law"]], (s, w, h) => {
+  snr: ["SNR", [["ql-quantized", "measured"], ["ql-law", "law"]], (s, w, h) => {
     const all = s.curve.flatMap((c) => [c.snr, c.law]).filter(Number.isFinite);
     const y = padded(Math.min(0, ...all), Math.max(20, ...all), 0.04);
     const p = new Plot(w, h, { x: [0.5, 16.5], y, xlabel: "bits", ylabel: "SNR (dB)", xticks: [1, 4, 8, 12, 16] });
@@ -119,7 +114,7 @@ const PANELS = {
     if (!Number.isFinite(s.out.snr)) p.note(p.X(s.bits), p.top + 12, "exact", s.bits > 12 ? "end" : "start");
     return [p, `SNR at 1 to 16 bits; ${number(s.out.snr)} dB at ${s.bits} bits`];
   }],
-  channels: ["SNR of each channel", [["ql-quantized", "measured"]], (s, w, h) => {
+  channels: ["SNR of each row", [["ql-quantized", "measured"]], (s, w, h) => {
     const each = Array.from({ length: s.rows }, (_, r) => {
       let power = 0, noise = 0;
       for (let i = r * s.columns; i < (r + 1) * s.columns; i++) { power += s.data[i] ** 2; noise += (s.out.values[i] - s.data[i]) ** 2; }
@@ -134,24 +129,20 @@ const PANELS = {
   }],
 };
 
-// The staircase as corner points: exact while the steps can be seen, sampled when they cannot.
+// The staircase as corner points; where the steps are finer than the drawing, its outline.
 function stairs(p, binary, view, g, own) {
-  const [from, to] = own ? [Math.min(g.low, 0), Math.max(g.high, 0)] : view, points = [];
-  const list = binary ? [-p.scale, p.scale] : levels(p, false, Math.max(from - p.scale, view[0] - p.scale), to + p.scale, 240);
-  if (list && list.length > 1) {
-    points.push([Math.min(from, list[0]), list[0]]);
-    for (let i = 1; i < list.length; i++) {
-      const tie = (list[i - 1] + list[i]) / 2;
-      points.push([tie, list[i - 1]], [tie, list[i]]);
-    }
-    points.push([Math.max(to, list[list.length - 1]), list[list.length - 1]]);
-    return points;
+  const [from, to] = own ? [Math.min(g.low, 0), Math.max(g.high, 0)] : view;
+  const list = levels(p, binary, Math.max(from - p.scale, view[0] - p.scale), to + p.scale, 240);
+  if (!list?.length) {
+    const [low, high] = [p.qmin, p.qmax].map((q) => (q - p.zero) * p.scale);
+    return [[Math.min(from, low), low], [low, low], [high, high], [Math.max(to, high), high]];
   }
-  for (let i = 0; i <= 240; i++) {
-    const v = from + (to - from) * i / 240;
-    points.push([v, roundTrip(Math.fround(v), p, binary)]);
+  const points = [[Math.min(from, list[0]), list[0]]];
+  for (let i = 1; i < list.length; i++) {
+    const tie = (list[i - 1] + list[i]) / 2;
+    points.push([tie, list[i - 1]], [tie, list[i]]);
   }
-  return points;
+  return [...points, [Math.max(to, list.at(-1)), list.at(-1)]];
 }
 
 // ---- state: what the model says, computed once per change that needs it
@@ -181,15 +172,15 @@ function reader(model) {
 
 function facts(s) {
   const o = s.out, n = s.data.length, unit = s.unit, scales = o.params.map((p) => p.scale), zeros = o.params.map((p) => p.zero);
-  const [low, high] = codeRange(s.bits, s.scheme), many = s.groups.length > 1 ? `, ${count(s.groups.length)} of them` : "";
+  const [low, high] = codeRange(s.bits, s.scheme), many = s.groups.length > 1 ? ` (${count(s.groups.length)})` : "";
   return [
-    ["scale S", withUnit(spread(scales), unit) + many],
+    [`scale S${many}`, withUnit(spread(scales), unit)],
     ["zero point Z", spread(zeros)],
     ["codes used", `${count(o.used)} of ${o.binary ? 2 : count(high - low + 1)}`],
     ["SNR", o.mse === 0 ? "exact" : `${number(o.snr)} dB`],
     ["MSE", withUnit(number(o.mse), unit && (unit.length > 1 ? `(${unit})²` : `${unit}²`))],
     ["largest error", withUnit(number(o.maxError), unit)],
-    ["clipped", `${number(100 * o.clipped / n)} % (${count(o.clipped)} of ${count(n)})`],
+    ["clipped", o.binary ? "all go to ±S" : `${number(100 * o.clipped / n)} % (${count(o.clipped)})`],
     ["stored", `${count(o.bytes)} bytes, ${number(8 * o.bytes / n, 4)} bits a value`],
   ];
 }
@@ -220,7 +211,7 @@ function render({ model, el }) {
     };
     for (const [k, c] of controls) c.set(...words[k]);
     ui.status.textContent = `${s.bits} ${s.bits === 1 ? "bit" : "bits"}, ${s.scheme}: ${o.mse === 0 ? "exact" : `SNR ${number(o.snr)} dB`}, `
-      + `largest error ${withUnit(number(o.maxError), s.unit)}, ${number(100 * o.clipped / s.data.length)} % clipped.`;
+      + `largest error ${withUnit(number(o.maxError), s.unit)}${o.binary ? "" : `, ${number(100 * o.clipped / s.data.length)} % clipped`}.`;
     for (const p of panels) p.show(...p.paint(s, p.width(), p.height));
     ui.stats.replaceChildren(...facts(s).map(([k, v]) => tag("div", {}, tag("span", {}, k), tag("b", {}, v))));
   });

@@ -63,7 +63,7 @@ export function group(data, length) {
   return groups;
 }
 
-// Scale, zero point and clip limits of one group: quantlab.choose_params, min-max or percentile.
+// quantlab.choose_params (min-max or percentile) for one group, and the clip limits.
 export function chooseParams(g, bits, scheme, clip = 100) {
   const [qmin, qmax] = codeRange(bits, scheme);
   if (isBinary(bits, scheme)) {
@@ -97,14 +97,10 @@ export function chooseParams(g, bits, scheme, clip = 100) {
 const step = (span, steps) => (span === 0 ? 1 : Math.max(f32(span / steps), TINY));
 const finite = (scale, steps) => (Number.isFinite(f32(scale * steps)) ? scale : f32(scale * (1 - 2 ** -24)));
 
-// One number through the grid: its code before the clamp, and the value it comes back as.
-export function rawCode(v, p, binary) {
+// The code before the clamp: float32 division, ties to even, then the zero point.
+function rawCode(v, p, binary) {
   if (binary) return v >= 0 ? 1 : -1;
   return f32(rint(f32(v / p.scale)) + p.zero);
-}
-export function roundTrip(v, p, binary) {
-  const q = Math.min(Math.max(rawCode(v, p, binary), p.qmin), p.qmax);
-  return f32((q - p.zero) * p.scale);
 }
 
 // Every group through its own grid. Returns values, error measures and the stored bytes.

@@ -12,7 +12,7 @@ const escape = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeA
 const clamp = (v, low, high) => Math.min(Math.max(v, low), high);
 
 // ---- numbers: at most `digits` significant ones, a true minus, thousands separated
-const RAISED = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
+const raised = (e) => (e < 0 ? "⁻" : "") + [...String(Math.abs(e))].map((c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]).join("");
 export function number(v, digits = 3) {
   if (v === null || Number.isNaN(v)) return "not measured";
   if (!Number.isFinite(v)) return v > 0 ? "∞" : "−∞";
@@ -20,7 +20,7 @@ export function number(v, digits = 3) {
   const size = Math.abs(v);
   if (size < 1e-4 || size >= 1e9) {
     const [m, e] = v.toExponential(digits - 1).split("e");
-    return (m.replace(/\.?0+$/, "") + "×10" + [...String(+e)].map((c) => RAISED[c]).join("")).replace("-", "−");
+    return (m.replace(/\.?0+$/, "") + "×10" + raised(+e)).replace("-", "−");
   }
   const places = clamp(digits - 1 - Math.floor(Math.log10(size)), 0, 12);
   return v.toLocaleString("en-US", { maximumFractionDigits: places }).replace("-", "−");
@@ -35,7 +35,7 @@ export function ticks(low, high, count) {
   return list;
 }
 
-// ---- one plot: a scale for each axis, then marks; written as one SVG string per redraw
+// ---- one plot: axes, then marks; one SVG string per redraw
 export class Plot {
   constructor(width, height, { x, y, xlabel, ylabel, xticks, yticks, xname = number, yname = number, log = false }) {
     const yLabels = (yticks ?? ticks(y[0], y[1], Math.max(2, Math.round(height / 45)))).map((v) => [v, yname(v)]);
@@ -50,10 +50,13 @@ export class Plot {
       this.frame.push(`<line class="ql-rule" x1="${left}" x2="${this.right}" y1="${py}" y2="${py}"/>`,
         `<text x="${left - 6}" y="${py + 4}" text-anchor="end">${escape(name)}</text>`);
     }
+    let free = -Infinity; // a label that would touch its neighbor is left out, its tick stays
     for (const v of xticks ?? ticks(x[0], x[1], room)) {
-      const px = this.X(v);
-      this.frame.push(`<line class="ql-axis" x1="${px}" x2="${px}" y1="${this.bottom}" y2="${this.bottom + 4}"/>`,
-        `<text x="${px}" y="${this.bottom + 17}" text-anchor="middle">${escape(xname(v))}</text>`);
+      const px = this.X(v), name = String(xname(v)), half = 3.6 * name.length;
+      this.frame.push(`<line class="ql-axis" x1="${px}" x2="${px}" y1="${this.bottom}" y2="${this.bottom + 4}"/>`);
+      if (px - half < free) continue;
+      free = px + half + 4;
+      this.frame.push(`<text x="${px}" y="${this.bottom + 17}" text-anchor="middle">${escape(name)}</text>`);
     }
     const middle = (this.top + this.bottom) / 2;
     this.frame.push(`<line class="ql-axis" x1="${left}" x2="${this.right}" y1="${this.bottom}" y2="${this.bottom}"/>`,
@@ -104,8 +107,8 @@ export class Plot {
     return this.add(`<rect class="ql-limit" x="${a}" y="${this.top}" width="${(b - a).toFixed(2)}" `
       + `height="${this.bottom - this.top}" fill="url(#${this.id}-hatch)"/>`);
   }
-  note(x, y, text, anchor = "start", kind = "") {
-    return this.add(`<text class="ql-note ${kind}" x="${x}" y="${y}" text-anchor="${anchor}">${escape(text)}</text>`);
+  note(x, y, text, anchor = "start") {
+    return this.add(`<text class="ql-note" x="${x}" y="${y}" text-anchor="${anchor}">${escape(text)}</text>`);
   }
   text() {
     return `<defs><clipPath id="${this.id}"><rect x="${this.left - 5}" y="${this.top - 5}" `
@@ -116,14 +119,15 @@ export class Plot {
   }
 }
 
-// ---- a panel: heading with legend, and an SVG drawn at its true width so text keeps its size
-export function panel(title, legend, height = 225) {
+// ---- a panel: heading, legend, and an SVG at its true width, so that text keeps its size
+export function panel(title, legend, height = 205) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("role", "img");
-  const keys = legend.map(([kind, name]) => tag("span", { class: `ql-key ${kind}` }, name));
-  const root = tag("figure", { class: "ql-panel" }, tag("figcaption", {}, tag("b", {}, title), ...keys), svg);
+  const head = tag("figcaption"), root = tag("figure", { class: "ql-panel" }, head, svg);
+  const explain = (text, list) => head.replaceChildren(tag("b", {}, text), ...list.map(([kind, name]) => tag("span", { class: `ql-key ${kind}` }, name)));
+  explain(title, legend);
   return {
-    root, svg, height,
+    root, height, explain,
     show(plot, label) {
       for (const [k, v] of [["width", plot.width], ["height", plot.height], ["aria-label", label]]) svg.setAttribute(k, v);
       svg.innerHTML = plot.text();
@@ -138,6 +142,7 @@ export function slider(label, { min, max, step }, change) {
   const output = tag("output", { for: id });
   input.addEventListener("input", () => change(+input.value));
   return {
+    words: true,
     root: tag("div", { class: "ql-control" }, tag("label", { for: id }, label), output, input),
     set(value, words, disabled = false) {
       if (+input.value !== value) input.value = value;

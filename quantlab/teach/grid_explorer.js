@@ -31,11 +31,10 @@ function paint(spec, m, point, w, h) {
   const log = numeric && Math.min(...x.values) > 0 && Math.max(...x.values) / Math.min(...x.values) >= 50;
   const place = (i) => (numeric ? x.values[i] : i), ends = [place(0), place(n - 1)];
   const a = Math.min(...ends), b = Math.max(...ends), room = (b - a || 1) * 0.04;
-  const every = Math.ceil(n / Math.max(2, Math.floor((w - 60) / 46)));
   const p = new Plot(w, h, {
     x: log ? [a / (b / a) ** 0.04, b * (b / a) ** 0.04] : [a - room, b + room], y: limits(m), log,
     xlabel: x.unit ? `${x.name} (${x.unit})` : x.name, ylabel: m.unit ? `${m.name} (${m.unit})` : m.name,
-    xticks: x.values.map((_, i) => i).filter((i) => i % every === 0).map(place), xname: numeric ? number : (i) => named(x.values[i]),
+    xticks: x.values.map((_, i) => place(i)), xname: numeric ? number : (i) => named(x.values[i]),
   });
   const curve = (where, key) => x.values.map((_, i) => [place(i), m[key][at(spec, { ...where, [x.name]: i })]]);
   const settings = others(spec, x);
@@ -55,6 +54,13 @@ function paint(spec, m, point, w, h) {
   return p;
 }
 
+function legend(spec, m) {
+  const keys = [["ql-quantized", "this setting"]];
+  if (m.low && m.high) keys.push(["ql-band", "interval"]);
+  if (others(spec, { name: spec.x }).length > 1) keys.push(["ql-ghost", "other settings"]);
+  if (m.law) keys.push(["ql-law", "law"]);
+  return keys;
+}
 function table(spec, measures, point, current) {
   const i = at(spec, point), cell = (t) => tag("td", {}, t);
   const rows = measures.map((m) => {
@@ -106,23 +112,20 @@ function render({ model, el }) {
       model.set("measure", measures[0].name);
       model.save_changes();
     }), extra);
-    const legend = [["ql-quantized", "this setting"]];
-    if (measures.some((m) => m.low)) legend.push(["ql-band", "interval"]);
-    if (others(spec, { name: spec.x }).length > 1) legend.push(["ql-ghost", "other settings"]);
-    if (measures.some((m) => m.law)) legend.push(["ql-law", "law"]);
-    frame = panel(`against ${spec.x}`, legend, 300);
+    frame = panel("", [], 300);
     ui.panels.replaceChildren(frame.root);
     ui.words.replaceChildren(...[["ql-note-line", spec.note], ["ql-caption", spec.caption]].filter(([, t]) => t).map(([c, t]) => tag("p", { class: c }, t)));
   };
   const draw = () => {
     const point = model.get("point"), m = measures.find((k) => k.name === model.get("measure")) ?? measures[0], i = at(spec, point);
     for (const [d, c] of controls) {
-      if (d) c.set(point[d.name], withUnit(named(d.values[point[d.name]]), d.unit));
+      if (d) c.set(point[d.name], c.words ? withUnit(named(d.values[point[d.name]]), d.unit) : "");
       else c.set(m.name);
     }
     const where = spec.dims.map((d) => `${d.name} ${withUnit(named(d.values[point[d.name]]), d.unit)}`).join(", ");
     const value = Number.isFinite(m.values[i]) ? withUnit(number(m.values[i], 4), m.unit) : "not measured";
     ui.status.textContent = `${where}: ${m.name} ${value}.`;
+    frame.explain(`${m.name} against ${spec.x}`, legend(spec, m));
     frame.show(paint(spec, m, point, frame.width(), frame.height), `${m.name} against ${spec.x}; ${value} at ${where}`);
     ui.stats.replaceChildren(table(spec, measures, point, m));
   };

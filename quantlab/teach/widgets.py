@@ -140,12 +140,14 @@ class ArrayExplorer(_Explorer):
         if groups is None:
             groups = [g for g in (16, 32, 64, 128) if columns % g == 0 and g < columns]
         sizes = ["tensor", *(["channel"] if rows > 1 else []), *(str(g) for g in groups)]
+        groups = [_checks.integer(g, me, "group size", 1, columns) for g in groups]
         bad = [g for g in groups if columns % g]
         if bad:
             raise ValueError(f"{me}: groups of {bad[0]} do not divide the {columns} values of a "
                              f"{channel}; choose a divisor of {columns}")
-        if isinstance(granularity, (int, np.integer)) and columns % granularity == 0:
-            sizes += [str(granularity)] * (str(granularity) not in sizes)
+        fits = isinstance(granularity, (int, np.integer)) and granularity > 0
+        if fits and columns % granularity == 0 and str(granularity) not in sizes:
+            sizes.append(str(granularity))
         start = {
             "bits": _checks.integer(bits, me, "bits", 1, 16),
             "scheme": _one_of(me, "scheme", scheme, _SCHEMES),
@@ -178,7 +180,8 @@ class ArrayExplorer(_Explorer):
 
     def __repr__(self) -> str:
         s, a = self.spec, self._arrays[self.array]
-        return (f"ArrayExplorer({s['name']}: {a.size:,} values; {self.bits} bits, {self.scheme}, "
+        bits = f"{self.bits} bit{'s' * (self.bits > 1)}"
+        return (f"ArrayExplorer({s['name']}: {a.size:,} values; {bits}, {self.scheme}, "
                 f"clip {self.clip:g} %, one scale per {self._per()})")
 
     def _per(self) -> str:
