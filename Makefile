@@ -21,7 +21,7 @@ export PYTHONHASHSEED ?= 0
 OFFLINE := $(if $(QUANTLAB_BYBIT_URL),,1)
 
 NOTEBOOKS := $(wildcard chapters/*.ipynb book/*.ipynb)
-TESTED := quantlab tests $(NOTEBOOKS)
+TESTED := README.md quantlab tests $(NOTEBOOKS)
 
 .PHONY: book test lab serve lint lock screenshot clean help
 .DEFAULT_GOAL := help
@@ -33,7 +33,7 @@ book: ## build the book and print the address to open
 test: ## run every check, fastest first; the end says what was skipped and why
 	@$(ENVIRONMENT) requirements-test.lock $(PYTHON)
 	@$(BIN)/ruff check .
-	@$(if $(OFFLINE),QUANTLAB_OFFLINE=1) $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS) $(TESTED)
+	@$(if $(OFFLINE),QUANTLAB_OFFLINE=1) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q $(PYTEST_ARGS) $(TESTED)
 
 lab: ## open the notebooks in JupyterLab
 	@$(ENVIRONMENT) requirements.lock $(PYTHON)

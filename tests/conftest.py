@@ -1,7 +1,10 @@
 """Shared by all tests: no network, no reader's cache, recorded candles, and the no-skip rule."""
 
 import os
+import subprocess
+import sys
 import tempfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,31 @@ def recordings() -> Path:
     if not (folder / "market").is_dir():
         pytest.skip("no recorded candles")
     return folder
+
+
+@pytest.fixture(scope="session")
+def book() -> Path:
+    """Folder of the built pages, every notebook executed; built only if a source changed."""
+    done = subprocess.run([sys.executable, ROOT / "book/_tools/build.py"], cwd=ROOT,
+                          capture_output=True, text=True)
+    if done.returncode:
+        said = f"{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
+        pytest.fail(f"the book was not built\n{said}", pytrace=False)
+    return ROOT / "_build" / "html"
+
+
+# Fastest first: what a file name matches first decides; everything else comes before.
+STAGES = ("test_kernels*", "test_*parity*", "test_*oracle*", "test_market*", "*.ipynb",
+          "test_book*", "test_browser*")
+
+
+def pytest_collection_modifyitems(items):
+    """Order: units and properties, parity, oracles, client, notebooks, built book, browser."""
+    def stage(item) -> int:
+        name = "test_browser" if "browser" in item.path.parts else item.path.name
+        return next((i for i, pattern in enumerate(STAGES, 1) if fnmatch(name, pattern)), 0)
+
+    items.sort(key=stage)
 
 
 def _forbid_skip(report) -> None:

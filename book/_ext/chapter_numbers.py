@@ -1,9 +1,9 @@
 """Number figures, tables and equations by the chapter number in a page's title.
 
-The titles carry their numbers ("# 2. Uniform quantization"), because chapters appear as they are finished
-and chapter 4 must not become chapter 3 meanwhile.
-Sphinx takes the first part of "Figure 2.1" from the table of contents, which knows no such numbers:
-they are handed to it for the moment in which it numbers figures and equations.
+The titles carry their numbers ("# 2. Uniform quantization"), because chapters appear as they are
+finished and chapter 4 must not become chapter 3 meanwhile.
+Sphinx takes the first part of "Figure 2.1" from the table of contents, which knows no such
+numbers: they are handed to it for the moment in which it numbers figures and equations.
 """
 
 import re
@@ -15,7 +15,7 @@ from sphinx.environment.collectors.toctree import TocTreeCollector
 
 
 def title_numbers(env: BuildEnvironment) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Chapter number of each page whose title starts with one, in the shape of ``env.toc_secnumbers``."""
+    """Chapter numbers by page, from the titles, in the shape of ``env.toc_secnumbers``."""
     numbers = {}
     for page, title in env.titles.items():
         if match := re.match(r"(\d+)\. ", title.astext()):

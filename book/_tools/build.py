@@ -1,9 +1,10 @@
-"""Build the book where its sources changed since the last build that succeeded, and print where to open it.
+"""Build the book if its sources changed since the last good build; print where to open it.
 
-Standard library only. ``--check`` builds nothing and exits with 1 where the pages are out of date.
+Standard library only. ``--check`` builds nothing and exits with 1 if the pages are out of date.
 """
 
 import argparse
+import fcntl
 import hashlib
 import os
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 HTML = ROOT / "_build" / "html"
 STAMP = HTML / ".sources"
-SOURCES = ("_config.yml", "_toc.yml", "requirements.lock", "pyproject.toml", "book", "chapters", "quantlab")
+SOURCES = ("_config.yml", "_toc.yml", "requirements.lock", "book", "chapters", "quantlab")
 IGNORED = {"__pycache__", ".ipynb_checkpoints"}
 VARIABLES = ("QUANTLAB_BYBIT_URL", "QUANTLAB_OFFLINE", "QUANTLAB_KERNELS")
 
@@ -31,7 +32,7 @@ def source_files() -> list[Path]:
 
 
 def fingerprint() -> str:
-    """Return a SHA-256 over the sources, the Python version and the variables that change the pages."""
+    """Return a SHA-256 over the sources, the Python version and the VARIABLES."""
     digest = hashlib.sha256(f"{sys.version_info[:2]}".encode())
     for name in VARIABLES:
         digest.update(f"{name}={os.environ.get(name, '')};".encode())
@@ -61,20 +62,21 @@ def build(state: str) -> int:
 def main() -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only say whether the pages are current")
+    parser.add_argument("--check", action="store_true", help="only look whether it is current")
     options = parser.parse_args()
-    state, started = fingerprint(), time.monotonic()
-    current = is_current(state)
-    if options.check:
-        return int(not current)
-    if not current:
-        if status := build(state):
+    HTML.parent.mkdir(exist_ok=True)
+    with (HTML.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two builds at once would write into the same pages
+        state, started = fingerprint(), time.monotonic()
+        current = is_current(state)
+        if options.check:
+            return int(not current)
+        if not current and (status := build(state)):
             print("\nThe book was not built: the warnings above say why.", file=sys.stderr)
             return status
-        print(f"\nBuilt in {time.monotonic() - started:.0f} s.")
-    else:
-        print("Nothing changed since the last build.")
-    print(f"Open {(HTML / 'index.html').as_uri()}")
+    took = "Nothing changed since the last build." if current else (
+        f"\nBuilt in {time.monotonic() - started:.0f} s.")
+    print(f"{took}\nOpen {(HTML / 'index.html').as_uri()}")
     return 0
 
 

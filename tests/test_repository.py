@@ -1,0 +1,257 @@
+"""The structure that readers and later chapters rely on: files, names, floors, habits of prose."""
+
+import ast
+import graphlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import quantlab
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+NOTEBOOKS = [*CHAPTERS, *sorted((ROOT / "book").glob("*.ipynb"))]
+PAGES = sorted((ROOT / "book").glob("*.md"))
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
+LISTED = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))
+
+
+def name(path: Path) -> str:
+    """Path inside the repository, for the names of tests and messages."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def tracked() -> list[Path]:
+    """Files that git knows, or would add."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / p for p in done.stdout.split("\0") if p and (ROOT / p).is_file()]
+
+
+def cells(path: Path, kind: str) -> list[str]:
+    """Sources of a notebook's code or Markdown cells."""
+    notebook = json.loads(path.read_text("utf8"))
+    return ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == kind]
+
+
+READ = r"\{(?:admonition|note|tip|warning|important|dropdown|glossary)"  # directives that hold prose
+
+
+def prose(path: Path) -> list[str]:
+    """Lines of text: no code, no tables, no formulas, no directives, no headings."""
+    text = path.read_text("utf8") if path.suffix == ".md" else "\n\n".join(cells(path, "markdown"))
+    text = re.sub(rf"^(`{{3,}})(?!{READ}).*?^\1", "", text, flags=re.M | re.S)
+    text = re.sub(r"\$\$.*?\$\$(\s*\([\w-]+\))?", "", text, flags=re.S)
+    text = re.sub(r"(?<!\\)\$[^$\n]+\$|`[^`\n]*`|<!--.*?-->", "x", text, flags=re.S)
+    return [line.strip() for line in text.splitlines()
+            if line.strip() and not re.match(r"\s*(\||#|:{3,}|`{3,}|:\w+:)", line)]
+
+
+# Notebooks
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_notebook_is_stripped(path):
+    notebook = json.loads(path.read_text("utf8"))
+    for number, cell in enumerate(notebook["cells"]):
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"], f"cell {number} has outputs: run nbstripout"
+            assert cell["execution_count"] is None, f"cell {number} has an execution count"
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+def test_chapter_is_named_and_numbered(path):
+    assert re.fullmatch(r"\d\d(-[a-z0-9]+)+\.ipynb", path.name)
+    title = cells(path, "markdown")[0].strip().splitlines()
+    title = next(line for line in title if line.startswith("# "))
+    assert re.match(rf"# {int(path.name[:2])}\. \S", title), title
+
+
+def test_listed_chapters_are_finished():
+    for path in CHAPTERS:
+        if name(path.with_suffix("")) not in LISTED:
+            continue
+        headings = [line.lstrip("# ").lower() for text in cells(path, "markdown")
+                    for line in text.splitlines() if line.startswith("## ")]
+        for part in ("explore", "what you measured", "exercises", "take away"):
+            assert any(h.startswith(part) for h in headings), f"{path.name}: no section '{part}'"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_notebook_leaves_the_system_alone(path):
+    forbidden = r"os\.chdir|sys\.path|site\.addsitedir|^\s*[%!]\s*(cd|pip|conda|apt)|PYTHONPATH"
+    for code in cells(path, "code"):
+        assert not re.search(forbidden, code, flags=re.M), code
+
+
+# Prose
+
+SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bal)(?<!\bcf)(?<!\bNo)(?<!\b[A-Z])"
+                          r"[.!?][\"')*_]*\s+[\"'(*_]*[A-Z]")
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *PAGES], ids=name)
+def test_one_sentence_per_line(path):
+    broken = [line for line in prose(path)
+              if SENTENCE_END.search(re.sub(r"^([-*>]\s+)?([*_]*\d+\.\s+)?", "", line))]
+    assert not broken, "\n".join(broken)
+
+
+BRITISH = re.compile(r"\b(colour|neighbour|behaviour|favour|grey|cent(re|red)|catalogue|modelling|"
+                     r"labelled|(quant|normal|optim|random|regular|initial|general|summar|"
+                     r"visual|memor)is(e|ed|es|ing|ation|er))\w*", re.I)
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *PAGES, ROOT / "README.md"], ids=name)
+def test_american_spelling(path):
+    found = [m.group(0) for line in prose(path) if (m := BRITISH.search(line))]
+    assert not found
+
+
+@pytest.mark.parametrize("path", [*NOTEBOOKS, *PAGES, ROOT / "README.md"], ids=name)
+def test_links_between_pages_resolve(path):
+    text = path.read_text("utf8") if path.suffix == ".md" else "\n".join(cells(path, "markdown"))
+    for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)\s#]+)", text):
+        linked = (path.parent / target).resolve()
+        assert linked.exists(), f"{target} does not exist"
+        if linked.suffix in (".md", ".ipynb") and path.name != "README.md":
+            assert name(linked.with_suffix("")) in LISTED, f"{target} is not in _toc.yml"
+
+
+# Files
+
+def test_table_of_contents_lists_files_in_order():
+    for entry in LISTED:
+        assert (ROOT / f"{entry}.ipynb").exists() or (ROOT / f"{entry}.md").exists(), entry
+    chapters = [e for e in LISTED if e.startswith("chapters/")]
+    assert chapters == sorted(chapters)
+    assert len(LISTED) == len(set(LISTED))
+
+
+def test_no_large_file():
+    large = {name(p): p.stat().st_size for p in tracked() if p.stat().st_size > 500_000}
+    assert not large
+
+
+def test_repository_address_stands_in_one_place():
+    address = CONFIG["repository"]["url"].removeprefix("https://")
+    holders = [name(p) for p in tracked() if p.suffix != ".png"
+               and address in p.read_text("utf8", errors="ignore")]
+    assert holders == ["_config.yml"]
+
+
+def pins(lock: str) -> set[str]:
+    """Lines of a lock file."""
+    return set((ROOT / lock).read_text("utf8").split("\n")) - {""}
+
+
+def test_locks_pin_everything_and_agree():
+    assert all("==" in line for line in pins("requirements-test.lock"))
+    assert pins("requirements.lock") <= pins("requirements-test.lock")
+    assert any(re.match(r"jupyter-book==1\.", line) for line in pins("requirements.lock"))
+
+
+def test_readme_names_what_exists():
+    text = (ROOT / "README.md").read_text("utf8")
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text("utf8"), flags=re.M))
+    assert set(re.findall(r"\bmake (\w+)", text)) <= targets
+    tree = re.search(r"```text\n(.*?)```", text, flags=re.S)[1]
+    for line in tree.splitlines():
+        assert (ROOT / line.split()[0]).exists(), line
+
+
+# The package
+
+SOURCES = sorted((ROOT / "quantlab").rglob("*.py"))
+FLOORS = {"kernels": 1, "scheme": 2, "calibration": 2, "tensor": 2, "codebook": 2, "binary": 2,
+          "error": 2, "nn": 3, "market": 3, "export": 4, "teach": 5}
+
+
+def dotted(path: Path) -> str:
+    """Import name of a source file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room(module: str) -> str:
+    """First part below the package: 'quantlab.nn.layers' -> 'nn'; 'quantlab' -> ''."""
+    return module.split(".")[1] if "." in module else ""
+
+
+MODULES = {dotted(p) for p in SOURCES}
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of quantlab that a file imports anywhere, also inside functions."""
+    found = set()
+    here = dotted(path).split(".")
+    package = here if path.name == "__init__.py" else here[:-1]
+    for node in ast.walk(ast.parse(path.read_text("utf8"))):
+        if isinstance(node, ast.Import):
+            found |= {a.name for a in node.names if a.name.split(".")[0] == "quantlab"}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            if base.split(".")[0] == "quantlab":
+                found |= {f"{base}.{a.name}" if f"{base}.{a.name}" in MODULES else base
+                          for a in node.names}
+    return found - {dotted(path)}
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if room(dotted(p))], ids=name)
+def test_rooms_import_downward_only(path):
+    mine = room(dotted(path))
+    if mine.startswith("_"):
+        assert not imported(path), "a private helper of all rooms imports none of them"
+        return
+    assert mine in FLOORS, f"{mine} has no floor"
+    for module in imported(path):
+        other = room(module)
+        assert other, f"{name(path)} imports the whole package"
+        if other == mine or other.startswith("_"):
+            continue
+        same = FLOORS[other] == FLOORS[mine] == 2
+        assert same or FLOORS[other] < FLOORS[mine], f"{name(path)} imports {module}"
+
+
+def test_no_import_circles():
+    # A package that collects the names of its modules is no circle: they import their siblings.
+    graph = {dotted(p): {m for m in imported(p) if m in MODULES} for p in SOURCES
+             if p.name != "__init__.py"}
+    tuple(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_package_is_small():
+    lines = sum(len(p.read_text("utf8").splitlines()) for p in SOURCES)
+    assert lines < 5_000
+
+
+def test_import_is_light():
+    code = """
+import sys, time
+import quantlab
+heavy = {"numba", "llvmlite", "matplotlib", "requests", "scipy", "ipywidgets", "anywidget"}
+print(time.process_time(), sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, modules = done.stdout.split(maxsplit=1)
+    assert modules.strip() == "[]"
+    assert float(seconds) < 0.6, "processor seconds, the start of Python included"
+
+
+PUBLIC = [n for n in quantlab.__all__ if callable(getattr(quantlab, n))]
+
+
+@pytest.mark.parametrize("public", PUBLIC)
+def test_public_docstring_teaches(public):
+    text = getattr(quantlab, public).__doc__ or ""
+    assert "Taught in chapter" in text
+    assert text.strip().splitlines()[0].rstrip().endswith((".", ":")), "first line is one sentence"
