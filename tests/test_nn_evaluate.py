@@ -41,6 +41,13 @@ def test_pairing_is_narrower_than_two_intervals():
     assert (high - low) < 0.5 * (high_a - low_a)
 
 
+def test_shares_of_several_models_are_welcome():
+    rng = np.random.default_rng(5)
+    days, models = np.arange(400) // 20, rng.random((5, 400)) < 0.7
+    mean, low, high = block_interval(models.mean(axis=0), days)
+    assert mean == pytest.approx(100 * models.mean()) and low < mean < high
+
+
 def test_same_seed_same_interval_and_wider_with_confidence():
     rng = np.random.default_rng(2)
     correct, days = rng.random(1000) < 0.6, np.arange(1000) // 40
@@ -65,8 +72,8 @@ BLOCKS = np.array([0, 0, 1, 1])
 MESSAGES = [
     (lambda: block_interval([1, 0, 1, 0], np.zeros(4, int)), "needs 2 or more"),
     (lambda: block_interval([1, 0, 1, 0], BLOCKS[:3]), "one label per row"),
-    (lambda: block_interval([1, 0, 2, 0], BLOCKS), "True/False or 0/1"),
-    (lambda: block_interval([], []), "True/False or 0/1"),
+    (lambda: block_interval([1, 0, 2, 0], BLOCKS), "True/False, or shares"),
+    (lambda: block_interval([], []), "True/False, or shares"),
     (lambda: block_interval([1, 0, 1, 0], BLOCKS, confidence=95), "0 < confidence < 1"),
     (lambda: paired_interval([1, 0, 1, 0], [1, 0], BLOCKS), "4 rows against 2"),
     (lambda: accuracy(np.zeros(3), np.zeros(4)), "one label per row"),

@@ -60,7 +60,8 @@ def block_interval(
 ) -> tuple[float, float, float]:
     """Return (mean, low, high) of `correct` in percent, by a bootstrap over blocks.
 
-    correct (n,) bool or 0/1, blocks (n,) integer labels such as day numbers.
+    correct (n,) bool, or the share of several models that decide right, 0 to 1;
+    blocks (n,) integer labels such as day numbers.
     Raises: ValueError if the shapes differ or there are fewer than 2 blocks.
     Source: Efron and Tibshirani 1993, percentile interval; blocks as in Kunsch 1989.
     Taught in chapter 14.
@@ -68,7 +69,7 @@ def block_interval(
     >>> block_interval([1, 1, 0, 1, 0, 0], [0, 0, 1, 1, 2, 2])[0]
     50.0
     """
-    values = _indicator("block_interval", correct)
+    values = _shares("block_interval", correct)
     return _bootstrap("block_interval", values, blocks, confidence, seed)
 
 
@@ -88,8 +89,8 @@ def paired_interval(
     >>> paired_interval([1, 1, 0, 1], [1, 1, 0, 1], [0, 0, 1, 1])
     (0.0, 0.0, 0.0)
     """
-    a = _indicator("paired_interval", correct_a)
-    b = _indicator("paired_interval", correct_b)
+    a = _shares("paired_interval", correct_a)
+    b = _shares("paired_interval", correct_b)
     if a.shape != b.shape:
         raise ValueError(
             f"paired_interval: {len(a)} rows against {len(b)}; expected the same rows"
@@ -97,13 +98,14 @@ def paired_interval(
     return _bootstrap("paired_interval", a - b, blocks, confidence, seed)
 
 
-def _indicator(where: str, correct: np.ndarray) -> np.ndarray:
-    correct = np.asarray(correct)
-    if correct.ndim != 1 or correct.size == 0 or not np.isin(correct, (0, 1)).all():
+def _shares(where: str, correct: np.ndarray) -> np.ndarray:
+    correct = np.asarray(correct, dtype=np.float64)
+    if correct.ndim != 1 or not correct.size or not ((correct >= 0) & (correct <= 1)).all():
         raise ValueError(
-            f"{where}: correct has shape {correct.shape}; expected (n,) of True/False or 0/1"
+            f"{where}: correct has shape {correct.shape}; expected (n,) of True/False, "
+            "or shares between 0 and 1"
         )
-    return correct.astype(np.float64)
+    return correct
 
 
 def _bootstrap(
