@@ -54,6 +54,7 @@ lock: ## write both lock files anew from pyproject.toml (needs uv)
 	  --no-annotate --extra book pyproject.toml -o requirements.lock
 	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --no-header --no-emit-index-url \
 	  --no-annotate --extra book --extra test --constraint requirements.lock pyproject.toml -o requirements-test.lock
+	cp requirements.lock .binder/requirements.txt
 
 screenshot: book ## draw the picture of the README from the built landing page
 	@$(ENVIRONMENT) requirements-test.lock $(PYTHON)

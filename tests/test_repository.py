@@ -42,7 +42,8 @@ def cells(path: Path, kind: str) -> list[str]:
     return ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == kind]
 
 
-READ = r"\{(?:admonition|note|tip|warning|important|dropdown|glossary)"  # directives that hold prose
+# Directives that hold prose.
+READ = r"\{(?:admonition|note|tip|warning|important|dropdown|glossary)"
 
 
 def prose(path: Path) -> list[str]:
@@ -157,6 +158,7 @@ def test_locks_pin_everything_and_agree():
     assert all("==" in line for line in pins("requirements-test.lock"))
     assert pins("requirements.lock") <= pins("requirements-test.lock")
     assert any(re.match(r"jupyter-book==1\.", line) for line in pins("requirements.lock"))
+    assert pins(".binder/requirements.txt") == pins("requirements.lock")
 
 
 def test_readme_names_what_exists():
