@@ -187,6 +187,7 @@ def spoil(rows, fault, previous, step):
 def _handler(server: Replay) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # one packet for headers and body: no 40 ms of delayed acknowledgment
 
         def do_GET(self) -> None:
             url = urlsplit(self.path)
@@ -195,8 +196,8 @@ def _handler(server: Replay) -> type[BaseHTTPRequestHandler]:
                 return self.reply(403, {}, PAGES["403-bad-request"][1])
             if url.path != "/v5/market/kline":
                 return self.reply(404, {}, "no such path")
-            if server.faults[:1] == ["drop"]:
-                server.faults.pop(0)
+            if (server.faults[:1] or [server.always]) == ["drop"]:
+                del server.faults[:1]
                 server.requests.append(dict(parse_qsl(url.query)))
                 self.close_connection = True
                 return None

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -31,7 +33,6 @@ from quantlab.market.candles import (
 from quantlab.market.synthetic import synthetic_candles
 
 HOST = "https://api.bybit.com"
-BYBIT_HOSTS = ("api.bybit.com", "api.bytick.com", "api.bybit.nl", "api.bybit.eu", "api.bybit.kz")
 TIMEOUT = (3.05, 10.0)  # seconds to connect, seconds to wait for bytes
 RETRIES, PACE, LONGEST_WAIT, PAGE = 4, 0.1, 10.0, 1000
 PASSING_CODES = (10000, 10006, 10016, 5004)  # server timeout, too many visits, server errors
@@ -116,11 +117,11 @@ class _Client:
                 return bad == 1
             return isinstance(error, _PassingError | NetworkError)
 
-        backoff = tenacity.wait_exponential_jitter(initial=0.5, max=LONGEST_WAIT, jitter=0.5)
-
         def wait(state: tenacity.RetryCallState) -> float:
             told = getattr(state.outcome.exception(), "wait", None)
-            return min(max(backoff(state) if told is None else told, 0.0), LONGEST_WAIT)
+            if told is None:  # 0.5, 1, 2, 4 seconds, and up to half a second of jitter
+                told = 0.5 * 2 ** (state.attempt_number - 1) + random.uniform(0, 0.5)
+            return min(max(told, 0.0), LONGEST_WAIT)
 
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(1 + RETRIES),
@@ -155,6 +156,11 @@ class _Client:
             return rows, int(body["time"])
         except (KeyError, TypeError, ValueError):
             return rows, None
+
+
+def _is_bybit(host: str) -> bool:
+    """True for api.bybit.com, its twin api.bytick.com and the regional hosts."""
+    return "bybit" in host or "bytick" in host
 
 
 def _ban_text(host: str, seconds: float) -> str:
@@ -198,7 +204,9 @@ def _read_envelope(answer, host: str) -> dict:
     try:
         body = json.loads(text)
     except ValueError as error:
-        raise BadPayloadError(f"fetch_klines: {host} sent no JSON (HTTP {status}): {head}") from error
+        raise BadPayloadError(
+            f"fetch_klines: {host} sent no JSON (HTTP {status}): {head}"
+        ) from error
     code = body.get("retCode") if isinstance(body, dict) else None
     if not isinstance(code, int):
         raise BadPayloadError(f"fetch_klines: {host} sent no retCode (HTTP {status}): {head}")
@@ -297,19 +305,15 @@ def fetch_klines(
     elif is_open.any():
         notes.append("the last candle is still open")
     table = np.array([[float(v) for v in rows[t][1:]] for t in starts.tolist()]).reshape(-1, 6)
-    source = Source(_kind(client.host), client.host, "; ".join(notes))
+    source = Source("live" if _is_bybit(client.host) else "replay", client.host, "; ".join(notes))
     try:
         candles = Candles(starts, *table.T, symbol, category, interval, source)
     except CandleError as error:
-        raise BadPayloadError(f"fetch_klines: {client.host} sent rows that fail: {error}") from error
+        raise BadPayloadError(f"fetch_klines: {client.host} sent bad rows: {error}") from error
     if cache:
         closed = candles[: int((following(starts, interval) <= closed_before).sum())]
         save_cache(closed, cache_path(closed, None if cache is True else cache), closed_before)
     return candles
-
-
-def _kind(host: str) -> str:
-    return "live" if host in BYBIT_HOSTS else "replay"
 
 
 def _collect(
@@ -423,8 +427,6 @@ def load_candles(
 
 
 def _noted(candles: Candles, note: str, say: bool = False) -> Candles:
-    from dataclasses import replace
-
     if say:
         print(note)
     old = candles.source

@@ -33,7 +33,8 @@ def check_interval(interval: str | int) -> str:
     name = str(interval)
     if name not in INTERVALS:
         raise ValueError(
-            f"interval: got {interval!r}; Bybit has {' '.join(INTERVALS)} (minutes, day, week, month)"
+            f"interval: got {interval!r}; choose one of {' '.join(INTERVALS)} (minutes, day, week, "
+            "month)"
         )
     return name
 
@@ -152,7 +153,7 @@ class Candles:
 
     def __getitem__(self, rows: slice) -> Candles:
         if not isinstance(rows, slice) or (rows.step or 1) != 1:
-            raise ValueError(f"Candles: index with a slice of step 1, like candles[-200:], not {rows}")
+            raise ValueError(f"Candles: index with a slice like candles[-200:], not {rows}")
         return replace(self, **{name: getattr(self, name)[rows] for name in COLUMNS})
 
     @property
@@ -162,7 +163,7 @@ class Candles:
 
     @property
     def gaps(self) -> list[tuple[int, int]]:
-        """Missing stretches as (start of the first missing candle, start of the next present one)."""
+        """Missing stretches: (start of the first missing candle, start of the next present)."""
         if len(self) < 2:
             return []
         expected = self.closes_at[:-1]
@@ -181,7 +182,8 @@ class Candles:
 
     def describe(self) -> str:
         """One line for the screen: source, host, symbol, span, rows, gaps, note."""
-        unit = {"D": "1 day", "W": "1 week", "M": "1 month"}.get(self.interval, f"{self.interval} min")
+        units = {"D": "1 day", "W": "1 week", "M": "1 month"}
+        unit = units.get(self.interval, f"{self.interval} min")
         first, last = self.span
         span = f"{utc(first)} to {utc(last)} UTC" if len(self) else "no span"
         parts = [self.source.kind, self.source.host, f"{self.symbol} {self.category}", span]
@@ -288,5 +290,5 @@ def load_cache(path: str | Path) -> Candles:
         if candles.span[1] > meta["saved"]:
             raise ValueError("it holds a candle that was still open")
     except Exception as error:  # whatever a damaged file can raise, the reader gets one name
-        raise CacheError(f"load_cache: refused {path} ({error}); delete it and fetch again") from error
+        raise CacheError(f"load_cache: refused {path} ({error}); delete the file") from error
     return candles

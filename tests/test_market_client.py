@@ -1,0 +1,388 @@
+"""The kline client against a loopback replay with scripted faults."""
+
+import functools
+import json
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import numpy as np
+import pytest
+from replay import FAULTS, Replay, read_csv
+
+import quantlab.market as market
+from quantlab.market import bybit
+
+STEP = 300_000
+T0 = 1_735_689_600_000  # 2025-01-01
+
+
+def book(n=2500, skip=()):
+    """Rows in Bybit's shape, by hand: a price that walks in cents."""
+    close = 1000 + np.cumsum(np.random.default_rng(0).integers(-9, 10, n))
+    open_ = np.concatenate([[1000], close[:-1]])
+    rows = [
+        [T0 + i * STEP, o / 10, (max(o, c) + 3) / 10, (min(o, c) - 2) / 10, c / 10, i % 7 + 0.5]
+        for i, (o, c) in enumerate(zip(open_.tolist(), close.tolist(), strict=True))
+    ]
+    return [row for i, row in enumerate(rows) if i not in skip]
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch, tmp_path):
+    """No pacing memory, no ban, no cache and no variable from elsewhere."""
+    monkeypatch.setattr(bybit, "_last_call", -np.inf)
+    monkeypatch.setattr(bybit, "_banned_until", {})
+    monkeypatch.setenv("QUANTLAB_CACHE", str(tmp_path))
+    monkeypatch.delenv("QUANTLAB_BYBIT_URL", raising=False)
+    monkeypatch.delenv("QUANTLAB_OFFLINE", raising=False)
+
+
+@pytest.fixture
+def waits():
+    return []
+
+
+@pytest.fixture
+def fetch(waits):
+    """fetch_klines that notes its waits instead of sleeping."""
+    return functools.partial(market.fetch_klines, sleep=waits.append, timeout=(1, 0.2))
+
+
+def serve(faults=(), rows=None, **options):
+    return Replay({"BTCUSDT": book() if rows is None else rows}, faults=faults, **options)
+
+
+def starts(rows):
+    return [row[0] for row in rows]
+
+
+def test_default_call_is_one_request_and_names_its_source(fetch):
+    with serve() as server:
+        candles = fetch(base_url=server.url)
+    assert server.requests == [
+        {"category": "linear", "symbol": "BTCUSDT", "interval": "5", "limit": "200"}
+    ]
+    assert candles.start.tolist() == starts(book())[-200:]
+    assert candles.source.kind == "replay" and candles.source.host == server.url[7:]
+    assert "200 candles of 5 min" in candles.describe() and server.url[7:] in candles.describe()
+
+
+def test_open_candle_is_dropped_by_the_time_of_the_answer(fetch):
+    rows = book()
+    half = rows[-1][0] + STEP // 2
+    with serve(now=half) as server:
+        closed, everything = fetch(base_url=server.url), fetch(base_url=server.url, drop_open=False)
+    assert closed.start.tolist() == starts(rows)[-200:-1]
+    assert everything.start[-1] == rows[-1][0] and "still open" in everything.source.note
+    assert everything.close[-1] != rows[-1][4]  # its close is only the last trade
+    with serve(now=rows[-1][0] + STEP) as server:  # the moment of closing counts as closed
+        assert fetch(base_url=server.url).start[-1] == rows[-1][0]
+    with serve(now=rows[-1][0] + STEP - 1) as server:
+        assert fetch(base_url=server.url).start[-1] == rows[-2][0]
+
+
+def test_answer_without_time_uses_the_local_clock_and_says_so(fetch):
+    with serve(["no-time"]) as server:
+        candles = fetch(base_url=server.url)
+    assert len(candles) == 200 and "this computer's clock" in candles.source.note
+
+
+@pytest.mark.parametrize("limit", [1000, 1001, 2000, 2500, 9999])
+def test_pages_backward(fetch, limit):
+    with serve() as server:
+        candles = fetch(base_url=server.url, limit=limit)
+    assert candles.start.tolist() == starts(book())[-limit:]
+    for query in server.requests[1:]:
+        assert (int(query["end"]) + 1 - T0) % STEP == 0  # end = oldest - 1
+
+
+def test_start_end_and_both(fetch):
+    rows = book()
+    with serve() as server:
+        call = functools.partial(fetch, base_url=server.url)
+        a, b = rows[100][0], rows[1900][0]
+        assert call(start=a, limit=3).start.tolist() == starts(rows)[100:103]
+        assert call(start=a, limit=1500).start.tolist() == starts(rows)[100:1600]
+        assert call(end=b, limit=3).start.tolist() == starts(rows)[1898:1901]
+        assert call(start=a, end=b, limit=3).start.tolist() == starts(rows)[1898:1901]
+        assert call(start=a, end=b, limit=None).start.tolist() == starts(rows)[100:1901]
+        assert call(start=a, limit=None).start.tolist() == starts(rows)[100:]
+        # an unaligned start means the candle that contains it
+        assert call(start=a + 7, limit=2).start.tolist() == starts(rows)[100:102]
+        assert len(call(start=rows[-1][0] + 10 * STEP)) == 0
+
+
+def test_rows_before_start_are_left_out(fetch):
+    start = book()[1000][0]
+    with serve(["older"]) as server:
+        candles = fetch(base_url=server.url, start=start, limit=50)
+    assert candles.start[0] == start and len(candles) == 50
+
+
+def test_gaps_are_reported_and_not_filled(fetch):
+    rows = book(skip=(2400, 2401))
+    with serve(rows=rows) as server:
+        candles = fetch(base_url=server.url, limit=1200)
+        assert candles.gaps == [(T0 + 2400 * STEP, T0 + 2402 * STEP)]
+        assert "1 gaps" in candles.describe()
+    with serve(["gap"]) as server:
+        assert len(fetch(base_url=server.url).gaps) == 1
+
+
+@pytest.mark.parametrize("fault", ["10000", "10006", "10006-header", "10016", "5004", "5xx", "429",
+                                   "slow", "drop"])  # fmt: skip
+def test_what_passes_is_retried_four_times(fetch, waits, fault):
+    with serve([fault] * 4, slow=0.4) as server:
+        assert len(fetch(base_url=server.url)) == 200
+    assert len(server.requests) == 5
+    assert sum(wait > 0.2 for wait in waits) == 4 and all(0 <= wait <= 10 for wait in waits)
+    kind = market.NetworkError if fault in ("slow", "drop") else market.ApiError
+    with serve([fault] * 5, slow=0.4) as server, pytest.raises(kind):
+        fetch(base_url=server.url)
+    assert len(server.requests) == 5
+
+
+def test_waits_grow_without_a_header_and_obey_one(fetch, waits):
+    with serve(["10006"] * 4) as server:
+        fetch(base_url=server.url)
+    slow = [wait for wait in waits if wait > 0.2]
+    assert slow[0] >= 0.5 and slow[3] >= 4.0
+    waits.clear()
+    with serve(["10006-header"]) as server:
+        fetch(base_url=server.url)
+    assert any(0.3 < wait <= 0.7 for wait in waits)
+
+
+def test_waits_told_by_a_header_are_clamped():
+    assert bybit._told_wait({}) is None and bybit._told_wait({"Retry-After": "soon"}) is None
+    assert bybit._told_wait({"Retry-After": "3"}) == 3.0
+    far = {"X-Bapi-Limit-Reset-Timestamp": "99999999999999"}
+    assert bybit._told_wait(far) > 1e6  # clamped to 10 s where it is used
+
+
+def test_calls_are_at_least_a_tenth_of_a_second_apart(fetch, waits):
+    with serve() as server:
+        fetch(base_url=server.url, limit=2500)
+    assert len(server.requests) == 3 and len(waits) == 2
+    assert all(0.05 < wait <= 0.1 for wait in waits)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "says"),
+    [("403-json", "GeoBlockedError", "country"), ("403-html", "GeoBlockedError", "country"),
+     ("403-frequent", "IPBannedError", "10 minutes"), ("10018", "IPBannedError", "10 minutes"),
+     ("403-bad-request", "ForbiddenError", "another network"),
+     ("10001", "ApiError", "check symbol"), ("7001", "ApiError", "7001")],
+)  # fmt: skip
+def test_what_does_not_pass_is_named_at_once(fetch, fault, kind, says):
+    with serve([fault]) as server, pytest.raises(getattr(market, kind), match=says):
+        fetch(base_url=server.url)
+    assert len(server.requests) == 1
+
+
+def test_a_ban_stops_every_call_for_ten_minutes(fetch, monkeypatch):
+    with serve(["403-frequent"]) as server:
+        with pytest.raises(market.IPBannedError):
+            fetch(base_url=server.url)
+        with pytest.raises(market.IPBannedError):
+            fetch(base_url=server.url)
+        assert len(server.requests) == 1
+        now = time.monotonic()
+        monkeypatch.setattr(bybit.time, "monotonic", lambda: now + 601)
+        assert len(fetch(base_url=server.url)) == 200
+
+
+@pytest.mark.parametrize("fault", ["truncated", "null", "five", "html", "echo"])
+def test_a_bad_body_gets_one_retry_then_a_name(fetch, fault):
+    with serve([fault]) as server:
+        assert len(fetch(base_url=server.url)) == 200
+    with serve(always=fault) as server, pytest.raises(market.BadPayloadError) as caught:
+        fetch(base_url=server.url)
+    assert len(server.requests) == 2
+    assert ("html" if fault == "html" else '"retCode": 0') in str(caught.value)
+
+
+def test_duplicate_pages_must_agree(fetch):
+    with serve([None, "duplicate-page"]) as server:
+        assert len(fetch(base_url=server.url, limit=2500)) == 2500
+    with serve([None, "conflict"]) as server:
+        with pytest.raises(market.BadPayloadError, match="disagree"):
+            fetch(base_url=server.url, limit=2500)
+    with serve([None], always="duplicate-page") as server:
+        with pytest.raises(market.BadPayloadError, match="again"):
+            fetch(base_url=server.url, limit=2500)
+
+
+def broken(column, value, row=2495):
+    rows = book()
+    rows[row][column] = value
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [(broken(3, 9999.0), "low above"), (broken(2, 0.5), "high below"), (broken(4, 77.7), "."),
+     (broken(5, "nan"), "finite"), (broken(5, "-1"), "negative"), (broken(5, "x"), "finite"),
+     (broken(1, 0.1), "."), (broken(0, T0 + 2495 * STEP + 1), "grid"),
+     (broken(0, "abc", row=0)[:1], "not a time"), (book()[-5:] + book()[-1:], "monotone")],
+)  # fmt: skip
+def test_rows_that_cannot_be_candles_are_refused(fetch, rows, says):
+    with StaticServer(rows) as url, pytest.raises(market.BadPayloadError, match=says):
+        fetch(base_url=url)
+
+
+class StaticServer:
+    """One body for every request, whatever it asks for: rows (oldest first) or a text."""
+
+    def __init__(self, body, status=200):
+        if not isinstance(body, str):
+            rows = [[*map(str, row), "1.0"][:7] for row in reversed(body)]
+            result = {"symbol": "BTCUSDT", "category": "linear", "list": rows}
+            body = json.dumps({"retCode": 0, "result": result, "time": 4_000_000_000_000})
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body.encode())
+
+            def log_message(self, *_):
+                pass
+
+        self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    def __enter__(self):
+        Thread(target=self.httpd.serve_forever, args=(0.01,), daemon=True).start()
+        return f"http://127.0.0.1:{self.httpd.server_address[1]}"
+
+    def __exit__(self, *_):
+        self.httpd.shutdown()
+        self.httpd.server_close()
+
+
+def test_arguments_that_cannot_be_meant(fetch):
+    for options in (
+        {"interval": "7"}, {"category": "option"}, {"limit": 0}, {"limit": None},
+        {"start": T0, "end": T0 - STEP}, {"base_url": "api.bybit.com"},
+        {"base_url": "https://api-testnet.bybit.com"},
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"fetch_klines|interval"):
+            fetch(**options)
+
+
+def test_refused_connection_is_a_network_error(fetch):
+    with pytest.raises(market.NetworkError, match="no answer"):
+        fetch(base_url="http://127.0.0.1:9")
+
+
+def test_every_fault_of_the_replay_ends_in_candles_or_a_named_error(fetch):
+    for fault in FAULTS:
+        bybit._banned_until.clear()
+        with serve(always=fault, slow=0.3) as server:
+            try:
+                assert len(fetch(base_url=server.url)) > 0, fault
+            except market.BybitError as error:
+                assert len(str(error)) > 20, fault
+
+
+def test_load_candles_takes_the_replay(monkeypatch, capsys):
+    with serve() as server:
+        monkeypatch.setenv("QUANTLAB_BYBIT_URL", server.url)
+        monkeypatch.setenv("QUANTLAB_OFFLINE", "1")  # a URL goes first
+        candles = market.load_candles(n=1500, sleep=lambda s: None)
+        assert len(candles) == 1500 and candles.source.kind == "replay"
+        few = market.load_candles(n=9000, sleep=lambda s: None)
+    assert len(few) == 2500 and "asked for 9,000" in few.source.note
+    assert "fall-back" not in capsys.readouterr().out
+
+
+def test_load_candles_offline_says_synthetic(monkeypatch, capsys):
+    monkeypatch.setenv("QUANTLAB_OFFLINE", "1")
+    candles = market.load_candles(n=500)
+    assert candles.source.kind == "synthetic" and len(candles) == 500
+    assert "QUANTLAB_OFFLINE" in candles.source.note
+    assert "fall-back to synthetic" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fault", ["403-json", "403-frequent", "null", "5xx"])
+def test_load_candles_falls_back_loudly(capsys, tmp_path, fault):
+    options = {"n": 600, "sleep": lambda s: None}
+    with serve() as server:
+        good = market.fetch_klines(limit=800, base_url=server.url, cache=True)
+        server.always = fault
+        cached = market.load_candles(base_url=server.url, **options)
+        assert "fall-back to the cache" in capsys.readouterr().out
+        assert cached.source.kind == "cache" and cached.start.tolist() == good.start.tolist()[-600:]
+        bybit._banned_until.clear()
+        (path,) = tmp_path.glob("*.npz")
+        path.write_bytes(b"damaged")
+        synthetic = market.load_candles(base_url=server.url, **options)
+        out = capsys.readouterr().out
+    assert synthetic.source.kind == "synthetic" and len(synthetic) == 600
+    assert "fall-back to synthetic" in out and "refused" in out
+    assert server.url[7:] in synthetic.source.note
+
+
+def test_load_candles_does_not_hide_a_wrong_symbol():
+    with serve() as server, pytest.raises(market.ApiError, match="symbol invalid"):
+        market.load_candles("NOPE", base_url=server.url, sleep=lambda s: None)
+
+
+def fixture_cases():
+    ok = {
+        "ok_linear_1_5rows_last_open_no_time": ("BTCUSDT", "1", "linear", 5),
+        "ok_linear_60_2rows_last_open": ("BTCUSDT", "60", "linear", 1),
+        "ok_linear_D_start_end_limit3": ("BTCUSDT", "D", "linear", 3),
+        "ok_spot_1_unaligned_start_returns_containing_candle": ("BTCUSDT", "1", "spot", 2),
+        "ok_spot_60_5rows_closed": ("BTCUSDT", "60", "spot", 5),
+        "ok_docs_kline_inverse_60_3rows": ("BTCUSD", "60", "inverse", 3),
+        "ok_empty_list": ("BTCUSDT", "5", "linear", 0),
+        "page_linear_BTCUSDT_5_limit200_last_open": ("BTCUSDT", "5", "linear", 199),
+        "page_linear_ETHUSDT_5_limit1000_last_open": ("ETHUSDT", "5", "linear", 999),
+    }
+    return ok.items()
+
+
+@pytest.mark.parametrize(("name", "case"), fixture_cases())
+def test_recorded_answers(fetch, recordings, name, case):
+    symbol, interval, category, rows = case
+    text = (recordings / "fixtures" / f"{name}.json").read_text()
+    with StaticServer(text) as url:
+        candles = fetch(symbol, interval, 1000, category, base_url=url)
+    assert len(candles) == rows and candles.gaps == []
+
+
+def test_recorded_errors(fetch, recordings):
+    folder = recordings / "fixtures"
+    names = {"bad_": "BadPayloadError", "err_10": "ApiError", "err_5004": "ApiError",
+             "err_7001": "ApiError", "err_403_geo": "GeoBlockedError",
+             "err_403_access": "IPBannedError", "err_403_cloudfront_bad": "ForbiddenError",
+             "ok_index": "BadPayloadError", "ok_docs_server_time": "BadPayloadError",
+             "ok_docs_recent_trade": "BadPayloadError"}  # fmt: skip
+    for prefix, kind in names.items():
+        for path in sorted(folder.glob(f"{prefix}*")):
+            bybit._banned_until.clear()
+            status = 403 if "_403_" in path.name else 200
+            with StaticServer(path.read_text(), status) as url:
+                with pytest.raises(getattr(market, kind)):
+                    fetch(base_url=url)
+
+
+def test_recorded_open_candles_are_not_final(fetch, recordings):
+    folder = recordings / "fixtures"
+    pairs = json.loads((folder / "open_candle_partial_vs_final.json").read_text())
+    text = (folder / "page_linear_BTCUSDT_5_limit200_last_open.json").read_text()
+    with StaticServer(text) as url:
+        candles = fetch(base_url=url)
+    seen = [p for p in pairs if p["symbol"] == "BTCUSDT" and p["start_ms"] > candles.start[-1]]
+    assert seen and all(p["partial_ohlcv"] != p["final_ohlcv"] for p in pairs)
+
+
+def test_recorded_year_through_the_replay(fetch, recordings):
+    path = recordings / "market" / "bybit_linear_BTCUSDT_5m_2025.csv"
+    rows = read_csv(path)[-3000:]
+    with Replay({"BTCUSDT": rows}) as server:
+        candles = fetch(base_url=server.url, limit=2500)
+    assert candles.close.tolist() == [float(row[4]) for row in rows[-2500:]]
+    assert np.allclose(candles.turnover, candles.volume * candles.close)
