@@ -178,9 +178,26 @@ def _mse(groups, codes, symmetric):
     both = _lowest(lambda a: cost(np.maximum(low, -a), np.minimum(high, a)), peak, floor, (32, 12))
     low, high = np.maximum(low, -both), np.minimum(high, both)
     for _ in range(2):  # then one end at a time
-        high = _lowest(lambda b, low=low: cost(low, b), high, floor, (16, 12, 12))
-        low = -_lowest(lambda a, high=high: cost(-a, high), -low, floor, (16, 12, 12))
-    return np.ldexp(low, exponent), np.ldexp(high, exponent)
+        high = _lowest(lambda b, low=low: cost(low, b), high, floor, (12, 10))
+        low = -_lowest(lambda a, high=high: cost(-a, high), -low, floor, (12, 10))
+    low, high = _neighboring_zero_points(cost, low, high)
+    return tuple(np.where(peak == 0, peak, np.ldexp(end, exponent)) for end in (low, high))
+
+
+def _neighboring_zero_points(cost, low, high):
+    """Moving one end moves the rounded zero point by jumps: try the near ones, scale by scale."""
+    qmin, qmax = cost.codes
+    scale, zero_point = _asymmetric_grid(low, high, qmin, qmax)
+    least = cost(low, high)
+    for step in (-2, -1, 0, 1, 2):
+        z = np.clip(zero_point + step, qmin, qmax).astype(np.float32)
+        s = _lowest(lambda s, z=z: cost((qmin - z) * s, (qmax - z) * s),
+                    1.5 * scale, scale / 1.5, (16, 12))
+        here = cost((qmin - z) * s, (qmax - z) * s)
+        low = np.where(here < least, (qmin - z) * s, low)
+        high = np.where(here < least, (qmax - z) * s, high)
+        least = np.minimum(here, least)
+    return low, high
 
 
 class _MeanSquaredError:
@@ -195,7 +212,8 @@ class _MeanSquaredError:
         scale, zero_point = (a[None, :, None] for a in self.grid(low, high, *self.codes))
         kernels.fake_quantize(self.groups[None], scale, zero_point, *self.codes, self.out)
         np.subtract(self.out, self.groups, out=self.out)
-        return np.square(self.out, out=self.out).mean(axis=(0, 2), dtype=np.float64)
+        loss = np.square(self.out, out=self.out).mean(axis=(0, 2), dtype=np.float64)
+        return np.where(low == high, np.inf, loss)
 
 
 def _lowest(cost, top, floor, rounds):
@@ -224,33 +242,36 @@ def _lowest(cost, top, floor, rounds):
 def _entropy(groups, codes, symmetric, bins):
     bins = _checks.integer(bins, _ME, "bins", 16, 2**20)
     low, high = _minmax(groups, codes, symmetric)
-    peak = np.maximum(-low, high)
-    share = peak / np.maximum(high.astype(np.float64) - low, 1e-300)
-    steps = np.maximum(np.rint((codes[1] - codes[0]) * share), 1).astype(int)
+    peak, other = np.maximum(-low, high), np.minimum(-low, high)
     for g in np.flatnonzero(peak):
         sizes = np.abs(groups[g][groups[g] != 0]).astype(np.float64)  # zeros are exact anyway
         counts = np.histogram(sizes, bins, (0, float(peak[g])))[0]
-        clip = np.float32(peak[g] * (_kl_cut(counts, steps[g]) / bins))
+        kept = _kl_cut(counts, codes[1] - codes[0], bins * float(other[g]) / float(peak[g]))
+        clip = np.float32(peak[g] * (kept / bins))
         low[g], high[g] = max(low[g], -clip), min(high[g], clip)
     return low, high
 
 
-def _kl_cut(counts: np.ndarray, steps: int) -> int:
-    """How many bins of a histogram of abs(x) to keep, so that `steps` steps say the most.
+def _kl_cut(counts: np.ndarray, steps: int, other: float) -> int:
+    """How many bins of a histogram of abs(x) to keep, so that the codes say the most.
 
-    counts (bins,). P: the bins kept, with all that lies beyond added to the last. Q: the same
-    bins after each has been given the mean of the bins that share its level. Least KL(P, Q).
+    counts (bins,); the `steps` between the codes are shared with the shorter side of the data,
+    which ends after `other` bins. P: the bins kept, with all that lies beyond added to the last.
+    Q: the same bins, each with the mean of the bins that share its code. Least KL(P, Q) wins.
     """
     bins = len(counts)
     best, cut = np.inf, bins
-    for kept in np.unique(np.linspace(bins, min(steps + 1, bins), 128).astype(int))[::-1]:
+    for kept in np.unique(np.linspace(bins, 16, 128).astype(int))[::-1]:
+        mine = steps * kept / (kept + min(kept, other))
+        if mine >= kept:  # a step finer than a bin: the histogram cannot tell
+            break
         p = counts[:kept].astype(np.float64)
         p[-1] += counts[kept:].sum()
-        level = np.rint((np.arange(kept) + 0.5) * steps / kept).astype(int)
-        members = np.bincount(level, p > 0)
-        mean = np.bincount(level, counts[:kept]) / np.maximum(members, 1)
+        code = np.rint((np.arange(kept) + 0.5) * mine / kept).astype(int)
+        members = np.bincount(code, p > 0)
+        mean = np.bincount(code, counts[:kept]) / np.maximum(members, 1)
         used = p > 0
-        p, q = p[used] / p.sum(), mean[level][used]
+        p, q = p[used] / p.sum(), mean[code][used]
         if (q == 0).any():  # the last bin holds nothing but clipped values
             continue
         divergence = float(np.sum(p * np.log(p / (q / q.sum()))))
