@@ -23,7 +23,7 @@ const answer = cases.map(({ data, length, bits, scheme, clip }) => {
   const r = quantizeGroups(group(new Float32Array(copy), length), bits, scheme, clip);
   const pack = (a) => Buffer.from(a.buffer).toString('base64');
   return {
-    values: pack(r.values), codes: pack(r.codes), 
+    values: pack(r.values), codes: pack(r.codes),
     scale: pack(Float32Array.from(r.params, (p) => p.scale)),
     zero: r.params.map((p) => p.zero), bytes: r.bytes, mse: r.mse, maxError: r.maxError,
     snr: String(r.snr), clipped: r.clipped,

@@ -1,7 +1,8 @@
 """Puts the still PNG of each explorer beside it, inside <noscript>.
 
-A MyST-NB mime plugin sees one mime type at a time, never the PNG next to the widget.
-This transform runs one step before MyST-NB picks a mime type, while the whole bundle is there.
+A MyST-NB mime plugin sees one mime type at a time, never the PNG beside it.
+This transform runs one step before MyST-NB picks a mime type, while the whole
+bundle is there.
 """
 
 from docutils import nodes
@@ -24,9 +25,13 @@ class ExplorerStill(SphinxPostTransform):
                 continue
             for image in parts["image/png"].findall(nodes.image):
                 still = image.deepcopy()
-                still["alt"] = parts["text/plain"].astext() if "text/plain" in parts else "explorer"
-                parts[WIDGET] += [nodes.raw("", "<noscript>", format="html"), still,
-                                  nodes.raw("", "</noscript>", format="html")]
+                text = parts.get("text/plain")
+                still["alt"] = text.astext() if text else "explorer"
+                parts[WIDGET] += [
+                    nodes.raw("", "<noscript>", format="html"),
+                    still,
+                    nodes.raw("", "</noscript>", format="html"),
+                ]
 
 
 def setup(app: Sphinx) -> dict:

@@ -203,7 +203,7 @@ function render({ model, el }) {
   const panels = spec.panels.map((k) => ({ ...panel(PANELS[k][0], PANELS[k][1]), paint: PANELS[k][2] }));
   ui.panels.append(...panels.map((p) => p.root));
   for (const [cls, text] of [["ql-note-line", spec.note], ["ql-caption", spec.caption]]) if (text) ui.words.append(tag("p", { class: cls }, text));
-  return live(model, ["bits", "scheme", "clip", "granularity", "array"], ui.root, () => {
+  return live(model, ["bits", "scheme", "clip", "granularity", "array"], ui.root, () => panels, () => {
     const s = read(), o = s.out, words = {
       data: [s.label, ""], bits: [s.bits, bitsInWords(s.bits, s.scheme)], scheme: [s.scheme, WORDS[s.scheme]],
       clip: o.binary ? [s.clip, "unused at 1 bit: S = mean |x|", true] : [s.clip, s.clip === 100 ? "100 % · nothing clipped" : `${number(s.clip)} %`],
@@ -212,7 +212,7 @@ function render({ model, el }) {
     for (const [k, c] of controls) c.set(...words[k]);
     ui.status.textContent = `${s.bits} ${s.bits === 1 ? "bit" : "bits"}, ${s.scheme}: ${o.mse === 0 ? "exact" : `SNR ${number(o.snr)} dB`}, `
       + `largest error ${withUnit(number(o.maxError), s.unit)}${o.binary ? "" : `, ${number(100 * o.clipped / s.data.length)} % clipped`}.`;
-    for (const p of panels) p.show(...p.paint(s, p.width(), p.height));
+    for (const p of panels) p.show(...p.paint(s, p.width, p.height));
     ui.stats.replaceChildren(...facts(s).map(([k, v]) => tag("div", {}, tag("span", {}, k), tag("b", {}, v))));
   });
 }

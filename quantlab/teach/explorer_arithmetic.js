@@ -1,5 +1,5 @@
 // The arithmetic of quantlab in the browser: the same float32 steps, the same codes.
-// Pure functions on typed arrays; tests run this text in node against the Python package.
+// Tests run this text in node against the package.
 const f32 = Math.fround;
 const TINY = 1.1754943508222875e-38; // smallest normal float32
 
@@ -106,7 +106,8 @@ function rawCode(v, p, binary) {
 // Every group through its own grid. Returns values, error measures and the stored bytes.
 export function quantizeGroups(groups, bits, scheme, clip) {
   const binary = isBinary(bits, scheme), n = groups.reduce((s, g) => s + g.x.length, 0);
-  const values = new Float32Array(n), codes = new Int32Array(n), params = [], used = new Set();
+  const values = new Float32Array(n), codes = new Int32Array(n), params = [];
+  const [qmin, qmax] = codeRange(bits, scheme), used = new Uint8Array(qmax - qmin + 1);
   let noise = 0, power = 0, worst = 0, clipped = 0;
   for (const g of groups) {
     const p = chooseParams(g, bits, scheme, clip);
@@ -116,7 +117,7 @@ export function quantizeGroups(groups, bits, scheme, clip) {
       const y = f32((q - p.zero) * p.scale), e = y - g.x[i];
       codes[g.start + i] = q;
       values[g.start + i] = y;
-      used.add(q);
+      used[q - qmin] = 1;
       if (q !== raw) clipped++;
       noise += e * e;
       power += g.x[i] * g.x[i];
@@ -125,7 +126,7 @@ export function quantizeGroups(groups, bits, scheme, clip) {
   }
   const snr = noise === 0 ? Infinity : 10 * Math.log10(power / noise);
   return {
-    values, codes, params, binary, mse: noise / n, snr, maxError: worst, clipped, used: used.size,
+    values, codes, params, binary, mse: noise / n, snr, maxError: worst, clipped, used: used.reduce((s, v) => s + v, 0),
     bytes: storedBytes(n, bits, params),
   };
 }

@@ -132,7 +132,8 @@ export function panel(title, legend, height = 205) {
       for (const [k, v] of [["width", plot.width], ["height", plot.height], ["aria-label", label]]) svg.setAttribute(k, v);
       svg.innerHTML = plot.text();
     },
-    width: () => Math.max(240, Math.floor(root.clientWidth) || 340),
+    // Read when the layout changed, not at each step: reading forces the browser to lay out.
+    fit() { this.width = Math.max(240, root.clientWidth || 340); },
   };
 }
 
@@ -185,12 +186,17 @@ export function floats(view) { // DataView or ArrayBuffer from the model, possib
   return new Float32Array(copy);
 }
 // Draw now, and again whenever the width or the model changes; returns the undo for anywidget.
-export function live(model, names, root, draw) {
-  let width = 0;
-  const watch = new ResizeObserver(() => { if (root.clientWidth !== width) { width = root.clientWidth; draw(); } });
+export function live(model, names, root, panels, draw) {
+  let width = -1;
+  const fit = () => {
+    if (root.clientWidth === width) return;
+    width = root.clientWidth;
+    for (const p of panels()) p.fit();
+    draw();
+  };
+  const watch = new ResizeObserver(fit);
   watch.observe(root);
   for (const n of names) model.on(`change:${n}`, draw);
-  width = root.clientWidth;
-  draw();
+  fit();
   return () => { watch.disconnect(); for (const n of names) model.off(`change:${n}`, draw); };
 }

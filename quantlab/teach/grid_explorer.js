@@ -126,12 +126,12 @@ function render({ model, el }) {
     const value = Number.isFinite(m.values[i]) ? withUnit(number(m.values[i], 4), m.unit) : "not measured";
     ui.status.textContent = `${where}: ${m.name} ${value}.`;
     frame.explain(`${m.name} against ${spec.x}`, legend(spec, m));
-    frame.show(paint(spec, m, point, frame.width(), frame.height), `${m.name} against ${spec.x}; ${value} at ${where}`);
+    frame.show(paint(spec, m, point, frame.width, frame.height), `${m.name} against ${spec.x}; ${value} at ${where}`);
     ui.stats.replaceChildren(table(spec, measures, point, m));
   };
   build();
-  const undo = live(model, ["point", "measure"], ui.root, draw);
-  const renew = () => { build(); draw(); };
+  const undo = live(model, ["point", "measure"], ui.root, () => [frame], draw);
+  const renew = () => { build(); frame.fit(); draw(); };
   model.on("change:spec", renew);
   const quiet = spec.refresh ? refresher(model, extra) : () => {};
   return () => { undo(); quiet(); model.off("change:spec", renew); };

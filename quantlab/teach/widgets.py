@@ -32,10 +32,13 @@ _MOST_VALUES = 100_000  # a page stays under its size, a redraw near its frame
 
 
 def _module(*names: str) -> str:
-    """One ES module from several files: imports between them dropped, only the last exports."""
+    """One ES module from several files, for a page that repeats it once per explorer.
+
+    Imports between the files and whole-line comments are dropped; only the last file exports.
+    """
     *shared, last = ((_HERE / name).read_text("utf-8") for name in names)
     shared = [re.sub(r"^export (default )?", "", text, flags=re.M) for text in shared]
-    return re.sub(r"^import .*\n", "", "\n".join([*shared, last]), flags=re.M)
+    return re.sub(r"^(import| *//) .*\n", "", "".join([*shared, last]), flags=re.M)
 
 
 class _Explorer(anywidget.AnyWidget):
