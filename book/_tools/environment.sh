@@ -9,15 +9,21 @@ venv=.venv
 stamp="$venv/installed-$lock"
 
 suits() { "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; }
-version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo none; }
+version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo missing; }
 stop() { echo "$1" >&2; exit 1; }
+# The scripts of an environment hold its path: after a move or a copy of the folder they run another one, or nothing.
+in_place() {
+    [ -f "$venv/bin/pip" ] && IFS= read -r line < "$venv/bin/pip" || return 1
+    interpreter=${line#"#!"}
+    [ "$interpreter" = /bin/sh ] || [ "$(dirname "$interpreter")" -ef "$venv/bin" ]
+}
 
 # Another Python was asked for than the one that .venv was made with: make it anew.
 if [ -n "$wanted" ] && [ -x "$venv/bin/python" ] && [ "$(version "$wanted")" != "$(version "$venv/bin/python")" ]; then
     suits "$wanted" && rm -rf "$venv"
 fi
 
-if [ -n "$wanted" ] || ! suits "$venv/bin/python"; then
+if [ -n "$wanted" ] || ! suits "$venv/bin/python" || ! in_place; then
     python=
     for candidate in ${wanted:-python3 python3.13 python3.12 python3.11 python}; do
         if suits "$candidate"; then python=$candidate; break; fi
@@ -25,7 +31,7 @@ if [ -n "$wanted" ] || ! suits "$venv/bin/python"; then
     [ -n "$python" ] || stop "The book needs Python 3.11, 3.12 or 3.13, and ${wanted:-python3} is $(version "${wanted:-python3}"): install one of them, or name it, as in PYTHON=python3.12 make book."
 fi
 
-if ! suits "$venv/bin/python" || ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+if ! suits "$venv/bin/python" || ! in_place; then
     rm -rf "$venv"
     echo "Creating $venv with Python $(version "$python")."
     "$python" -m venv "$venv" >/dev/null 2>&1 || {
