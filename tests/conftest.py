@@ -32,7 +32,7 @@ def recordings() -> Path:
 
 
 @pytest.fixture(scope="session")
-def book() -> Path:
+def built_book() -> Path:
     """Folder of the built pages, every notebook executed; built only if a source changed."""
     done = subprocess.run([sys.executable, ROOT / "book/_tools/build.py"], cwd=ROOT,
                           capture_output=True, text=True)

@@ -33,41 +33,41 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="session")
-def pages(book) -> dict[Path, Page]:
+def pages(built_book) -> dict[Path, Page]:
     """Every page of the book, parsed."""
-    return {p: Page(p) for p in sorted(book.rglob("*.html")) if "_static" not in p.parts}
+    return {p: Page(p) for p in sorted(built_book.rglob("*.html")) if "_static" not in p.parts}
 
 
-def test_every_listed_page_is_built(book):
+def test_every_listed_page_is_built(built_book):
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
     for entry in [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]:
-        assert (book / f"{entry}.html").is_file()
-    assert "url=book/index.html" in (book / "index.html").read_text("utf8")
+        assert (built_book / f"{entry}.html").is_file()
+    assert "url=book/index.html" in (built_book / "index.html").read_text("utf8")
 
 
-def test_nothing_changed_means_no_build(book):
+def test_nothing_changed_means_no_build(built_book):
     check = subprocess.run([sys.executable, ROOT / "book/_tools/build.py", "--check"], cwd=ROOT)
     assert check.returncode == 0
 
 
-def test_pages_are_small(book, pages):
-    sizes = {p.relative_to(book).as_posix(): p.stat().st_size for p in pages}
+def test_pages_are_small(built_book, pages):
+    sizes = {p.relative_to(built_book).as_posix(): p.stat().st_size for p in pages}
     assert not {name: size for name, size in sizes.items() if size > 2_000_000}
 
 
-def test_pages_load_nothing_from_another_host(book, pages):
+def test_pages_load_nothing_from_another_host(built_book, pages):
     foreign = {(p.name, load) for p, page in pages.items() for load in page.loads
                if re.match(r"(https?:)?//", load)}
     assert not foreign
-    for style in (book / "_static").rglob("*.css"):
+    for style in (built_book / "_static").rglob("*.css"):
         rules = style.read_text("utf8")
         assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", rules), style.name
 
 
-def test_formulas_are_drawn_by_a_local_mathjax(book):
-    page = (book / "book/notation.html").read_text("utf8")
+def test_formulas_are_drawn_by_a_local_mathjax(built_book):
+    page = (built_book / "book/notation.html").read_text("utf8")
     script = re.search(r'src="([^"]*mathjax/[^"?]*)', page)[1]
-    assert (book / "book" / script).resolve().is_file()
+    assert (built_book / "book" / script).resolve().is_file()
 
 
 def test_files_and_links_exist(pages):

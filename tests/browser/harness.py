@@ -15,6 +15,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -35,11 +37,15 @@ def book_folder() -> Path:
     return Path(os.environ.get("QUANTLAB_BOOK") or ROOT / "_build" / "html")
 
 
-def built_pages() -> list[str]:
-    """Every page of the built book, as paths below its folder."""
-    folder = book_folder()
-    pages = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.html"))
-    return [p for p in pages if not p.startswith("_static/")]
+def page_names() -> list[str]:
+    """Every page of the book, as paths below its folder, known before the book is built."""
+    if os.environ.get("QUANTLAB_BOOK"):
+        folder = book_folder()
+        pages = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.html"))
+        return [p for p in pages if not p.startswith("_static/")]
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
+    entries = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
+    return ["index.html", "genindex.html", "search.html", *(f"{e}.html" for e in entries)]
 
 
 class _Quiet(SimpleHTTPRequestHandler):
