@@ -22,6 +22,7 @@ import re
 import threading
 import time
 from bisect import bisect_left, bisect_right
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
@@ -238,10 +239,12 @@ def main() -> None:
     parser.add_argument("csv", nargs="+", help="recorded candles; the symbol is in the file name")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--interval", default="5")
-    parser.add_argument("--now", type=int, help="the server's clock in ms; default: all closed")
+    parser.add_argument("--now", help="the server's clock, like 2025-12-01; default: all closed")
     given = parser.parse_args()
+    now = given.now and datetime.fromisoformat(given.now).replace(tzinfo=UTC).timestamp() * 1000
     books = {symbol_of(path): read_csv(path) for path in given.csv}
-    with Replay(books, interval=given.interval, now=given.now, port=given.port) as server:
+    options = {"interval": given.interval, "now": int(now) if now else None, "port": given.port}
+    with Replay(books, **options) as server:
         print(server.url, flush=True)
         try:
             threading.Event().wait()

@@ -52,11 +52,16 @@ class NetworkError(BybitError):
 
 
 class ApiError(BybitError):
-    """An answer that reports an error; ``code`` is its retCode or HTTP status."""
+    """An answer that reports an error; ``code`` is its retCode or HTTP status.
 
-    def __init__(self, message: str, code: int | None = None) -> None:
+    Some errors pass: these are retried after ``wait`` seconds, or with growing pauses.
+    """
+
+    def __init__(
+        self, message: str, code: int, passes: bool = False, wait: float | None = None
+    ) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.passes, self.wait = code, passes, wait
 
 
 class GeoBlockedError(BybitError):
@@ -73,14 +78,6 @@ class ForbiddenError(BybitError):
 
 class BadPayloadError(BybitError, ValueError):
     """An answer that is not what the documentation promises, or whose rows cannot be candles."""
-
-
-class _PassingError(ApiError):
-    """An error that usually passes: worth a retry after ``wait`` seconds (None: back off)."""
-
-    def __init__(self, message: str, code: int, wait: float | None) -> None:
-        super().__init__(message, code)
-        self.wait = wait
 
 
 class _Client:
@@ -112,10 +109,10 @@ class _Client:
         def worth_it(state: tenacity.RetryCallState) -> bool:
             nonlocal bad
             error = state.outcome.exception()
-            bad += isinstance(error, BadPayloadError)
             if isinstance(error, BadPayloadError):
+                bad += 1
                 return bad == 1
-            return isinstance(error, _PassingError | NetworkError)
+            return isinstance(error, NetworkError) or getattr(error, "passes", False)
 
         def wait(state: tenacity.RetryCallState) -> float:
             told = getattr(state.outcome.exception(), "wait", None)
@@ -135,7 +132,7 @@ class _Client:
         global _last_call
         left = _banned_until.get(self.host, -math.inf) - time.monotonic()
         if left > 0:
-            raise IPBannedError(_ban_text(self.host, left))
+            _ban(self.host, left)
         pause = min(max(PACE - (time.monotonic() - _last_call), 0.0), LONGEST_WAIT)
         if pause:
             self.sleep(pause)
@@ -163,8 +160,10 @@ def _is_bybit(host: str) -> bool:
     return "bybit" in host or "bytick" in host
 
 
-def _ban_text(host: str, seconds: float) -> str:
-    return (
+def _ban(host: str, seconds: float = BAN_SECONDS) -> None:
+    """Stop all calls to the host for that long, and say so."""
+    _banned_until[host] = time.monotonic() + seconds
+    raise IPBannedError(
         f"fetch_klines: {host} banned this address for too many requests; wait "
         f"{math.ceil(seconds / 60)} minutes without any call, then fetch less often"
     )
@@ -186,8 +185,7 @@ def _read_envelope(answer, host: str) -> dict:
     head = text[:200].strip()
     if status == 403:
         if "too frequent" in text.lower():
-            _banned_until[host] = time.monotonic() + BAN_SECONDS
-            raise IPBannedError(_ban_text(host, BAN_SECONDS))
+            _ban(host)
         if "your country" in text.lower():
             raise GeoBlockedError(
                 f"fetch_klines: {host} does not serve this country (United States, Mainland "
@@ -199,8 +197,8 @@ def _read_envelope(answer, host: str) -> dict:
             f"changed it, so try another network. It said: {head}"
         )
     if status == 429 or status >= 500:
-        wait = _told_wait(answer.headers)
-        raise _PassingError(f"fetch_klines: {host} answered HTTP {status}: {head}", status, wait)
+        said = f"fetch_klines: {host} answered HTTP {status}: {head}"
+        raise ApiError(said, status, True, _told_wait(answer.headers))
     try:
         body = json.loads(text)
     except ValueError as error:
@@ -211,16 +209,13 @@ def _read_envelope(answer, host: str) -> dict:
     if not isinstance(code, int):
         raise BadPayloadError(f"fetch_klines: {host} sent no retCode (HTTP {status}): {head}")
     if code in BAN_CODES:
-        _banned_until[host] = time.monotonic() + BAN_SECONDS
-        raise IPBannedError(_ban_text(host, BAN_SECONDS))
-    if code in PASSING_CODES:
-        wait = _told_wait(answer.headers)
-        raise _PassingError(f"fetch_klines: {host} says {code} {body.get('retMsg')}", code, wait)
+        _ban(host)
     if code != 0 or status != 200:
+        said = f"fetch_klines: {host} says {code} {body.get('retMsg')} (HTTP {status})"
+        if code in PASSING_CODES:
+            raise ApiError(said, code, True, _told_wait(answer.headers))
         hint = "; check symbol, category and interval" if code == 10001 else ""
-        raise ApiError(
-            f"fetch_klines: {host} says {code} {body.get('retMsg')} (HTTP {status}){hint}", code
-        )
+        raise ApiError(said + hint, code)
     return body
 
 

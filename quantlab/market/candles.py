@@ -187,7 +187,8 @@ class Candles:
         first, last = self.span
         span = f"{utc(first)} to {utc(last)} UTC" if len(self) else "no span"
         parts = [self.source.kind, self.source.host, f"{self.symbol} {self.category}", span]
-        parts += [f"{len(self):,} candles of {unit}", f"{len(self.gaps)} gaps"]
+        holes = len(self.gaps)
+        parts += [f"{len(self):,} candles of {unit}", f"{holes} gap{'s' * (holes != 1)}"]
         return " · ".join(parts + ([self.source.note] if self.source.note else []))
 
     def __repr__(self) -> str:
