@@ -8,14 +8,17 @@ Float32 throughout and no fastmath: a reordered or fused operation would change 
 import numpy as np
 from numba import njit
 
+# Python's division would test every scale for zero, and no loop with a test vectorizes
+_jit = njit(cache=True, error_model="numpy")
 
-@njit(cache=True)
+
+@_jit
 def _row(scale, a, b):
     # row (a, b) of scales of shape (A or 1, B or 1, C or 1)
     return scale[a if scale.shape[0] > 1 else 0, b if scale.shape[1] > 1 else 0]
 
 
-@njit(cache=True)
+@_jit
 def quantize(x, scale, zero_point, qmin, qmax, out):
     low, high = np.float32(qmin), np.float32(qmax)
     for a in range(x.shape[0]):
@@ -28,19 +31,19 @@ def quantize(x, scale, zero_point, qmin, qmax, out):
     return out
 
 
-@njit(cache=True)
+@_jit
 def _quantize_shared(x, s, z, low, high, out):
     for i in range(x.size):
         out[i] = np.int32(min(max(np.rint(x[i] / s) + z, low), high))
 
 
-@njit(cache=True)
+@_jit
 def _quantize_columns(x, s, z, low, high, out):
     for i in range(x.size):
         out[i] = np.int32(min(max(np.rint(x[i] / s[i]) + np.float32(z[i]), low), high))
 
 
-@njit(cache=True)
+@_jit
 def dequantize(codes, scale, zero_point, out):
     for a in range(codes.shape[0]):
         for b in range(codes.shape[1]):
@@ -52,19 +55,19 @@ def dequantize(codes, scale, zero_point, out):
     return out
 
 
-@njit(cache=True)
+@_jit
 def _dequantize_shared(codes, s, z, out):
     for i in range(codes.size):
         out[i] = np.float32(np.int32(np.int32(codes[i]) - z)) * s
 
 
-@njit(cache=True)
+@_jit
 def _dequantize_columns(codes, s, z, out):
     for i in range(codes.size):
         out[i] = np.float32(np.int32(np.int32(codes[i]) - z[i])) * s[i]
 
 
-@njit(cache=True)
+@_jit
 def fake_quantize(x, scale, zero_point, qmin, qmax, out):
     low, high = np.float32(qmin), np.float32(qmax)
     for a in range(x.shape[0]):
@@ -77,20 +80,20 @@ def fake_quantize(x, scale, zero_point, qmin, qmax, out):
     return out
 
 
-@njit(cache=True)
+@_jit
 def _fake_shared(x, s, z, low, high, out):
     for i in range(x.size):
         out[i] = (min(max(np.rint(x[i] / s) + z, low), high) - z) * s
 
 
-@njit(cache=True)
+@_jit
 def _fake_columns(x, s, z, low, high, out):
     for i in range(x.size):
         zero = np.float32(z[i])
         out[i] = (min(max(np.rint(x[i] / s[i]) + zero, low), high) - zero) * s[i]
 
 
-@njit(cache=True)
+@_jit
 def quantize_binary(x, out):
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
@@ -99,14 +102,28 @@ def quantize_binary(x, out):
     return out
 
 
-@njit(cache=True)
+@_jit
 def inside(x, scale, zero_point, qmin, qmax, out):
     low, high = np.float32(qmin), np.float32(qmax)
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s, z, columns = _row(scale, a, b), _row(zero_point, a, b), x[a, b]
-            for c in range(columns.size):
-                k = c if s.size > 1 else 0
-                code = np.rint(columns[c] / s[k]) + np.float32(z[k])
-                out[a, b, c] = (code >= low) and (code <= high)
+            s, z = _row(scale, a, b), _row(zero_point, a, b)
+            if s.size == 1:
+                _inside_shared(x[a, b], s[0], np.float32(z[0]), low, high, out[a, b])
+            else:
+                _inside_columns(x[a, b], s, z, low, high, out[a, b])
     return out
+
+
+@_jit
+def _inside_shared(x, s, z, low, high, out):
+    for i in range(x.size):
+        code = np.rint(x[i] / s) + z
+        out[i] = (code >= low) & (code <= high)
+
+
+@_jit
+def _inside_columns(x, s, z, low, high, out):
+    for i in range(x.size):
+        code = np.rint(x[i] / s[i]) + np.float32(z[i])
+        out[i] = (code >= low) & (code <= high)
