@@ -37,7 +37,7 @@ test: ## run every check, fastest first; the end says what was skipped and why
 
 lab: ## open the notebooks in JupyterLab
 	@$(ENVIRONMENT) requirements.lock $(PYTHON)
-	@$(BIN)/jupyter lab --notebook-dir=. chapters
+	@$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" book/index.ipynb
 
 serve: book ## serve the built pages on this machine
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
@@ -45,7 +45,6 @@ serve: book ## serve the built pages on this machine
 lint: ## style checks, on files only
 	@$(ENVIRONMENT) requirements-test.lock $(PYTHON)
 	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
 	@$(BIN)/nbstripout --verify $(NOTEBOOKS)
 	@$(BIN)/python -m pytest -q tests/test_repository.py
 

@@ -48,7 +48,7 @@ PY
 [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$state" ] && exit 0
 
 echo "Installing $lock into $venv (once; a few minutes on a slow line)."
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$lock" ||
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check -r "$lock" ||
     stop "The locked packages could not be installed; the lines above say which one. Run make again when the package index can be reached."
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+"$venv/bin/python" -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
 echo "$state" > "$stamp"
