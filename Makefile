@@ -32,7 +32,6 @@ book: ## build the book and print the address to open
 
 test: ## run every check, fastest first; the end says what was skipped and why
 	@$(ENVIRONMENT) requirements-test.lock $(PYTHON)
-	@$(BIN)/ruff check .
 	@$(if $(OFFLINE),QUANTLAB_OFFLINE=1) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q $(PYTEST_ARGS) $(TESTED)
 
 lab: ## open the notebooks in JupyterLab

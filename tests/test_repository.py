@@ -129,6 +129,12 @@ def test_links_between_pages_resolve(path):
 
 # Files
 
+def test_style():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "--quiet", ROOT],
+                          capture_output=True, text=True)
+    assert not done.returncode, done.stdout
+
+
 def test_table_of_contents_lists_files_in_order():
     for entry in LISTED:
         assert (ROOT / f"{entry}.ipynb").exists() or (ROOT / f"{entry}.md").exists(), entry
