@@ -25,7 +25,7 @@ export function number(v, digits = 3) {
   const places = clamp(digits - 1 - Math.floor(Math.log10(size)), 0, 12);
   return v.toLocaleString("en-US", { maximumFractionDigits: places }).replace("-", "−");
 }
-export const withUnit = (text, unit) => (unit ? `${text} ${unit}` : text);
+export const withUnit = (text, unit) => (unit ? `${text}\u00a0${unit}` : text);
 
 export function ticks(low, high, count) {
   const raw = (high - low) / Math.max(count, 1), power = 10 ** Math.floor(Math.log10(raw));
@@ -35,12 +35,20 @@ export function ticks(low, high, count) {
   return list;
 }
 
+function powers(low, high) { // ticks of a logarithmic axis
+  const list = [];
+  for (let e = Math.floor(Math.log10(low)); 10 ** e <= high; e++) list.push(10 ** e);
+  const every = Math.ceil(list.length / 6);
+  return list.filter((v, i) => v >= low && i % every === 0);
+}
+
 // ---- one plot: axes, then marks; one SVG string per redraw
 export class Plot {
-  constructor(width, height, { x, y, xlabel, ylabel, xticks, yticks, xname = number, yname = number, log = false }) {
-    const yLabels = (yticks ?? ticks(y[0], y[1], Math.max(2, Math.round(height / 45)))).map((v) => [v, yname(v)]);
+  constructor(width, height, { x, y, xlabel, ylabel, xticks, yticks, xname = number, log = false, ylog = false }) {
+    const marks = yticks ?? (ylog ? powers(y[0], y[1]) : ticks(y[0], y[1], Math.max(2, Math.round(height / 45))));
+    const yLabels = marks.map((v) => [v, number(v)]);
     const left = 30 + 6.3 * Math.max(...yLabels.map(([, s]) => s.length), 1);
-    Object.assign(this, { width, height, left, right: width - 10, top: 10, bottom: height - 40, x, y, log });
+    Object.assign(this, { width, height, left, right: width - 10, top: 10, bottom: height - 40, x, y, log, ylog });
     this.id = `ql-clip-${serial++}`;
     this.marks = [];
     this.frame = [];
@@ -68,7 +76,8 @@ export class Plot {
     return +(this.left + (this.right - this.left) * (f(v) - f(a)) / (f(b) - f(a))).toFixed(2);
   }
   Y(v) {
-    const [a, b] = this.y, y = this.bottom - (this.bottom - this.top) * (v - a) / (b - a);
+    const f = this.ylog ? Math.log : (u) => u, [a, b] = this.y;
+    const y = this.bottom - (this.bottom - this.top) * (f(v) - f(a)) / (f(b) - f(a));
     return +clamp(y, -1e4, 1e4).toFixed(2);
   }
   add(...marks) { this.marks.push(...marks); return this; }

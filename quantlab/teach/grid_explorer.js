@@ -21,9 +21,11 @@ function others(spec, x) { // every combination of the other dimensions
 }
 function limits(m) {
   const all = [m.values, m.low, m.high, m.law].flatMap((a) => (a ? [...a] : [])).concat(m.references.map((r) => r[1])).filter(Number.isFinite);
-  if (!all.length) return [0, 1];
-  const low = Math.min(...all), high = Math.max(...all), room = (high - low || Math.abs(high) || 1) * 0.06;
-  return [low - room, high + room];
+  if (!all.length) return { y: [0, 1], ylog: false };
+  const low = Math.min(...all), high = Math.max(...all);
+  if (low > 0 && high / low >= 100) return { y: [low / (high / low) ** 0.06, high * (high / low) ** 0.06], ylog: true };
+  const room = (high - low || Math.abs(high) || 1) * 0.06;
+  return { y: [low - room, high + room], ylog: false };
 }
 
 function paint(spec, m, point, w, h) {
@@ -32,7 +34,7 @@ function paint(spec, m, point, w, h) {
   const place = (i) => (numeric ? x.values[i] : i), ends = [place(0), place(n - 1)];
   const a = Math.min(...ends), b = Math.max(...ends), room = (b - a || 1) * 0.04;
   const p = new Plot(w, h, {
-    x: log ? [a / (b / a) ** 0.04, b * (b / a) ** 0.04] : [a - room, b + room], y: limits(m), log,
+    x: log ? [a / (b / a) ** 0.04, b * (b / a) ** 0.04] : [a - room, b + room], ...limits(m), log,
     xlabel: x.unit ? `${x.name} (${x.unit})` : x.name, ylabel: m.unit ? `${m.name} (${m.unit})` : m.name,
     xticks: x.values.map((_, i) => place(i)), xname: numeric ? number : (i) => named(x.values[i]),
   });
@@ -62,15 +64,16 @@ function legend(spec, m) {
   return keys;
 }
 function table(spec, measures, point, current) {
-  const i = at(spec, point), cell = (t) => tag("td", {}, t);
-  const rows = measures.map((m) => {
-    const interval = m.low && m.high && Number.isFinite(m.low[i]) ? `${number(m.low[i])} to ${number(m.high[i])}` : "";
-    const compare = [...(m.law && Number.isFinite(m.law[i]) ? [["law", m.law[i]]] : []), ...m.references].map(([k, v]) => `${k} ${number(v)}`).join(", ");
-    return tag("tr", m === current ? { class: "ql-current" } : {}, tag("th", { scope: "row" }, m.name),
-      cell(Number.isFinite(m.values[i]) ? withUnit(number(m.values[i], 4), m.unit) : "not measured"), cell(interval), cell(compare));
-  });
-  const head = ["measure", "value", "interval", "compare"].map((t) => tag("th", { scope: "col" }, t));
-  return tag("table", {}, tag("thead", {}, tag("tr", {}, ...head)), tag("tbody", {}, ...rows));
+  const i = at(spec, point);
+  const rows = measures.map((m) => [
+    m.name, Number.isFinite(m.values[i]) ? withUnit(number(m.values[i], 4), m.unit) : "not measured",
+    m.low && m.high && Number.isFinite(m.low[i]) ? `${number(m.low[i])} to ${number(m.high[i])}` : "",
+    [...(m.law && Number.isFinite(m.law[i]) ? [["law", m.law[i]]] : []), ...m.references].map(([k, v]) => `${k}\u00a0${number(v)}`).join(", "),
+  ]);
+  const heads = ["measure", "value", "interval", "compare"], kept = heads.map((_, c) => c < 2 || rows.some((r) => r[c])); // no empty column
+  const line = (cells, node, scope) => cells.filter((_, c) => kept[c]).map((t, c) => (c && scope !== "col" ? tag("td", {}, t) : tag(node, { scope }, t)));
+  return tag("table", {}, tag("thead", {}, tag("tr", {}, ...line(heads, "th", "col"))),
+    tag("tbody", {}, ...rows.map((r, k) => tag("tr", measures[k] === current ? { class: "ql-current" } : {}, ...line(r, "th", "row")))));
 }
 
 // The button that measures anew: drawn only after a kernel has answered, so never on a served page.
