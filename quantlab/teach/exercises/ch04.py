@@ -1,0 +1,142 @@
+"""Exercises of chapter 4, symmetric and asymmetric."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import Exercise
+
+F32 = np.float32
+RNG = np.random.default_rng(4)
+WEIGHTS = RNG.normal(0.05, 1.0, 600).astype(F32)
+RISE = np.array([-1.0, -0.4, 0.0, 0.7, 2.0], F32)  # the largest magnitude is positive
+
+RANGES = (
+    (-1.0, 1.0, 8),
+    (0.0, 14.0, 8),
+    (-0.5, 3.0, 4),
+    (-7.0, 1.0, 3),
+    (2.0, 5.0, 8),
+    (-6.0, -1.5, 2),
+)
+
+
+def gain(low, high, bits):
+    """Gain in SNR of the asymmetric grid: the ratio of the two steps, in decibels."""
+    symmetric_step = max(abs(low), abs(high)) / (2 ** (bits - 1) - 1)
+    asymmetric_step = (max(high, 0.0) - min(low, 0.0)) / (2**bits - 1)
+    return 20 * np.log10(symmetric_step / asymmetric_step)
+
+
+def _power_not_amplitude(low, high, bits):
+    return gain(low, high, bits) / 2
+
+
+def _without_zero(low, high, bits):
+    symmetric_step = max(abs(low), abs(high)) / (2 ** (bits - 1) - 1)
+    return 20 * np.log10(symmetric_step * (2**bits - 1) / (high - low))
+
+
+def _both_full(low, high, bits):
+    return 20 * np.log10(2 * max(abs(low), abs(high)) / (max(high, 0.0) - min(low, 0.0)))
+
+
+def _loss(low, high, bits):
+    return -gain(low, high, bits)
+
+
+CODE_CASES = ((-RISE, 8), (RISE, 8), (WEIGHTS, 8), (WEIGHTS, 4), (WEIGHTS, 2))
+
+
+def symmetric(x, bits):
+    """Narrow range: scale alpha / (2^(b-1) - 1), codes of both signs alike."""
+    qmax = 2 ** (bits - 1) - 1
+    scale = np.abs(x).max() / F32(qmax)
+    return scale, np.clip(np.rint(x / scale), -qmax, qmax)
+
+
+def _rounded(x, scale, bits):
+    return scale, np.clip(np.rint(x / scale), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def _alpha_over_128(x, bits):
+    return _rounded(x, np.abs(x).max() / F32(2 ** (bits - 1)), bits)
+
+
+def _full_range(x, bits):
+    return _rounded(x, np.abs(x).max() / F32((2**bits - 1) / 2), bits)
+
+
+def _largest_value(x, bits):
+    qmax = 2 ** (bits - 1) - 1
+    scale = x.max() / F32(qmax)
+    return scale, np.clip(np.rint(x / scale), -qmax, qmax)
+
+
+def _half_the_codes(x, bits):
+    qmax = 2 ** (bits - 1) - 1
+    scale = np.abs(x).max() / F32(2**bits - 1)
+    return scale, np.clip(np.rint(x / scale), -qmax, qmax)
+
+
+W = RNG.integers(-128, 128, (40, 6)).astype(np.int8)
+FOLDS = ((W, -128, 0), (W, 11, 0), (W, -128, 7), (W[:3], 100, -90), (W, 0, 7))
+
+
+def fold(w, x_zero, w_zero):
+    """What goes into the bias: minus the column term, plus the constant K Zx Zw."""
+    return -x_zero * w.sum(axis=0, dtype=np.int32) + len(w) * x_zero * w_zero
+
+
+def _no_constant(w, x_zero, w_zero):
+    return -x_zero * w.sum(axis=0, dtype=np.int32)
+
+
+def _constant_subtracted(w, x_zero, w_zero):
+    return -x_zero * w.sum(axis=0, dtype=np.int32) - len(w) * x_zero * w_zero
+
+
+def _outputs_for_inputs(w, x_zero, w_zero):
+    return -x_zero * w.sum(axis=0, dtype=np.int32) + w.shape[1] * x_zero * w_zero
+
+
+def _column_added(w, x_zero, w_zero):
+    return x_zero * w.sum(axis=0, dtype=np.int32) + len(w) * x_zero * w_zero
+
+
+def _wrapped(w, x_zero, w_zero):
+    return -x_zero * w.sum(axis=0, dtype=np.int8).astype(np.int32) + len(w) * x_zero * w_zero
+
+
+EXERCISES = (
+    Exercise("04-gain", gain, RANGES, (
+        (_power_not_amplitude, "that is half of it: the noise goes with the square of the step, "
+                               "so a ratio of steps takes 20 log10."),
+        (_without_zero, "right for ranges that contain 0. The asymmetric range is extended to 0 "
+                        "before the step is computed: try [2, 5]."),
+        (_both_full, "you compare the ranges only. The symmetric grid has one code less, "
+                     "which shows most at 2 bits: count the steps of both grids."),
+        (_loss, "the size is right and the sign is not: a gain is positive when the asymmetric "
+                "step is the shorter one."),
+    ), tolerance=1e-9),
+    Exercise("04-symmetric", symmetric, CODE_CASES, (
+        (_alpha_over_128, "with alpha / 128 the value +alpha wants code 128, is clamped to 127 and "
+                          "is wrong by a whole step. Nothing goes wrong when -alpha is the end."),
+        (_full_range, "that is the full range, alpha / 127.5 with codes down to -128. It is a "
+                      "convention in use, but the exercise asks for the narrow one."),
+        (_largest_value, "you take the largest value instead of the largest magnitude: a fall "
+                         "larger than every rise is clamped."),
+        (_half_the_codes, "the step is too short by half: 2**b - 1 steps cover both sides, "
+                          "alpha covers one. Values beyond alpha / 2 are clamped."),
+    ), tolerance=1e-6),
+    Exercise("04-fold", fold, FOLDS, (
+        (_no_constant, "right whenever the weights are symmetric. Otherwise every output is off "
+                       "by the constant K Zx Zw: the fourth term is missing."),
+        (_constant_subtracted, "minus times minus: the constant K Zx Zw is added."),
+        (_outputs_for_inputs, "the constant counts the K inputs that are summed, not the N "
+                              "outputs: which axis of w is K?"),
+        (_column_added, "the column term is subtracted: look at its sign in the expansion."),
+        (_wrapped, "the column sums wrap around: 40 codes of int8 do not sum within int8. "
+                   "Sum in int32."),
+    )),
+)
