@@ -217,10 +217,9 @@ class ArrayExplorer(_Explorer):
         right.plot(range(1, 17), np.where(np.isfinite(snr), snr, np.nan), "o", markersize=4,
                    color=COLORS["quantized"], label="measured")
         slope = 20 * math.log10(2)
-        rms, half = np.sqrt(np.mean(a.astype(np.float64) ** 2)), np.ptp(np.append(a, 0)) / 2
-        if self.scheme == "symmetric":
-            half = np.percentile(np.abs(a), self.clip)
-        if self.granularity == "tensor" and rms and half:
+        rms, fine = np.sqrt(np.mean(a.astype(np.float64) ** 2)), self.params(16)
+        if self.granularity == "tensor" and rms:
+            half = float(fine.scale) * (fine.qmax - fine.qmin) / 2
             law = ql.predicted_snr_db(np.arange(2, 17), half / rms)
             right.plot(range(2, 17), law, **LAW, label=f"law, {slope:.2f} dB per bit")
         right.set(xlabel="bits", ylabel="SNR (dB)", xticks=[1, 4, 8, 12, 16])

@@ -1,0 +1,91 @@
+"""The same explorers in JupyterLab, with a kernel: drawn there, and heard by Python."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+from harness import SEEN
+
+CELLS = [
+    "import numpy as np, quantlab as ql\n"
+    "e = ql.teach.ArrayExplorer(np.random.default_rng(1).normal(size=500), bits=5)\ne",
+    "g = ql.teach.GridExplorer({'bits': [2, 4]}, {'SNR': {'values': [7.0, 18.0]}}, x='bits',\n"
+    "    refresh=lambda: ({'bits': [2, 4, 8]}, {'SNR': {'values': [1.0, 2, 3]}}, 'anew'))\ng",
+    "print('python saw', e.bits, len(g.spec['dims'][0]['values']))",
+]
+
+
+@pytest.fixture
+def lab(tmp_path):
+    """A JupyterLab of its own on loopback, with one notebook; gives the notebook's address."""
+    pytest.importorskip("jupyterlab", reason="no jupyterlab: explorers are not tried with a kernel")
+    cells = [{"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None,
+              "id": f"c{i}", "source": text} for i, text in enumerate(CELLS)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    (tmp_path / "try.ipynb").write_text(json.dumps(notebook), "utf-8")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
+               "--ip=127.0.0.1", "--IdentityProvider.token=", "--LabApp.news_url=",
+               f"--ServerApp.root_dir={tmp_path}", "--LabApp.check_for_updates_class="
+               "jupyterlab.NeverCheckForUpdate"]
+    home = {**os.environ, "JUPYTER_CONFIG_DIR": str(tmp_path / ".config"),
+            "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / ".work")}
+    log = (tmp_path / "lab.log").open("w")
+    process = subprocess.Popen(command, env=home, stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            assert process.poll() is None, (tmp_path / "lab.log").read_text()
+            try:
+                urllib.request.urlopen(f"{address}/api/status", timeout=1).read()
+                break
+            except OSError:
+                time.sleep(0.5)
+        yield f"{address}/lab/tree/try.ipynb"
+    finally:
+        process.terminate()
+        process.wait(20)
+        log.close()
+
+
+def test_explorers_are_live_with_a_kernel(browser, lab):
+    page = browser.new_page(viewport={"width": 1200, "height": 1000})
+    page.set_default_timeout(60_000)
+    try:
+        page.goto(lab)
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        page.wait_for_function("document.body.innerText.includes('| Idle')")  # the kernel is up
+        page.get_by_text("Run", exact=True).click()
+        page.get_by_text("Run All Cells", exact=True).click()
+        page.wait_for_selector(".ql-array .ql-panel svg > *", state="attached")
+        page.wait_for_selector(".ql-grid .ql-extra button", state="attached")  # a kernel answered
+        slider = page.locator(".ql-array input[type=range]").first
+        slider.scroll_into_view_if_needed()
+        before = page.evaluate(SEEN, page.query_selector(".ql-array"))
+        slider.focus()
+        for _ in range(3):
+            page.keyboard.press("ArrowRight")
+        assert slider.input_value() == "8"
+        assert slider.evaluate("e => e === document.activeElement"), "JupyterLab took the keys"
+        assert page.evaluate(SEEN, page.query_selector(".ql-array")) != before
+        button = page.locator(".ql-grid .ql-extra button")
+        button.scroll_into_view_if_needed()
+        button.click()
+        page.wait_for_function("document.querySelector('.ql-grid input').max === '2'")
+        assert "anew" in page.locator(".ql-grid .ql-note-line").text_content()
+        last = page.locator(".jp-CodeCell").last
+        last.locator(".cm-content").click()
+        page.keyboard.press("Control+Enter")
+        page.wait_for_function("document.body.innerText.includes('python saw 8 3')")
+    finally:
+        if os.environ.get("QUANTLAB_SHOT"):
+            page.screenshot(path=os.environ["QUANTLAB_SHOT"])
+        page.close()
