@@ -114,7 +114,7 @@ const PANELS = {
     if (!Number.isFinite(s.out.snr)) p.note(p.X(s.bits), p.top + 12, "exact", s.bits > 12 ? "end" : "start");
     return [p, `SNR at 1 to 16 bits; ${number(s.out.snr)} dB at ${s.bits} bits`];
   }],
-  channels: ["SNR of each row", [["ql-quantized", "measured"]], (s, w, h) => {
+  channels: ["SNR of each row", [["ql-quantized", "measured"], ["ql-reference", "all rows together"]], (s, w, h) => {
     const each = Array.from({ length: s.rows }, (_, r) => {
       let power = 0, noise = 0;
       for (let i = r * s.columns; i < (r + 1) * s.columns; i++) { power += s.data[i] ** 2; noise += (s.out.values[i] - s.data[i]) ** 2; }
@@ -124,6 +124,7 @@ const PANELS = {
     const p = new Plot(w, h, { x: [-0.5, s.rows - 0.5], y, xlabel: s.channel, ylabel: "SNR (dB)",
       xticks: some([...each.keys()], s.rows <= 12 ? 12 : 5) });
     p.horizontal(0, "ql-cut");
+    if (Number.isFinite(s.out.snr)) p.horizontal(s.out.snr, "ql-reference"); // hides what the small rows lose
     each.forEach((v, r) => p.add(`<line class="ql-line ql-quantized" x1="${p.X(r)}" x2="${p.X(r)}" y1="${p.Y(0)}" y2="${p.Y(v || 0)}"/>`).dot(r, v, "ql-quantized"));
     return [p, `SNR of ${s.rows} ${s.channel}s, ${spread(known)} dB`];
   }],
