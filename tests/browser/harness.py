@@ -45,7 +45,7 @@ def page_names() -> list[str]:
         return [p for p in pages if not p.startswith("_static/")]
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
     entries = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
-    return ["index.html", "genindex.html", "search.html", *(f"{e}.html" for e in entries)]
+    return ["genindex.html", "search.html", *(f"{e}.html" for e in entries)]
 
 
 class _Quiet(SimpleHTTPRequestHandler):
