@@ -82,7 +82,7 @@ def bits_color(bits: int) -> tuple[float, float, float, float]:
     """Color of a bit width: dark for few bits, light for many (1 to 16). Taught in chapter 2.
 
     >>> dark, light = bits_color(1), bits_color(16)
-    >>> sum(dark[:3]) < sum(light[:3])
+    >>> bool(sum(dark[:3]) < sum(light[:3]))
     True
     """
     if not 1 <= bits <= 16:
