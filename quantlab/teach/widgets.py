@@ -22,9 +22,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-import quantlab as ql
 from quantlab import _checks
+from quantlab.calibration import choose_params
+from quantlab.error import predicted_snr_db, snr_db
+from quantlab.scheme import QuantizationParams, QuantizationScheme
 from quantlab.teach.figures import COLORS, LAW
+from quantlab.tensor import fake_quantize
 
 _HERE = Path(__file__).parent
 _CSS = (_HERE / "explorer.css").read_text("utf-8")
@@ -190,7 +193,7 @@ class ArrayExplorer(_Explorer):
     def _per(self) -> str:
         return self.granularity if self.granularity.isalpha() else f"group of {self.granularity}"
 
-    def params(self, bits: int | None = None) -> ql.QuantizationParams:
+    def params(self, bits: int | None = None) -> QuantizationParams:
         """The grid of the current controls, from quantlab (at other `bits` if given)."""
         a, grid = self._arrays[self.array], {}
         kind = "TENSOR"
@@ -200,8 +203,8 @@ class ArrayExplorer(_Explorer):
             grid = {"axis": 1, "block_size": int(self.granularity)}
         if self.clip < 100:
             grid |= {"method": "percentile", "percentile": self.clip}
-        scheme = ql.QuantizationScheme[f"{self.scheme.upper()}_PER_{kind}"]
-        return ql.choose_params(a, scheme, bits or self.bits, **grid)
+        scheme = QuantizationScheme[f"{self.scheme.upper()}_PER_{kind}"]
+        return choose_params(a, scheme, bits or self.bits, **grid)
 
     def figure(self) -> Figure:
         """The still: signal and quantized, and SNR against bits, as matplotlib draws them."""
@@ -210,17 +213,17 @@ class ArrayExplorer(_Explorer):
         n = min(a.shape[1], 150)
         label = f"{self.spec['name']} ({self.spec['unit']})".replace(" ()", "")
         left.plot(a[0, :n], color=COLORS["signal"], linewidth=1.2, label="signal")
-        left.step(range(n), ql.fake_quantize(a, self.params())[0, :n], where="mid",
+        left.step(range(n), fake_quantize(a, self.params())[0, :n], where="mid",
                   color=COLORS["quantized"], linewidth=1.6, label=f"{self.bits} bits")
         left.set(xlabel="sample", ylabel=label)
-        snr = np.array([ql.snr_db(a, ql.fake_quantize(a, self.params(b))) for b in range(1, 17)])
+        snr = np.array([snr_db(a, fake_quantize(a, self.params(b))) for b in range(1, 17)])
         right.plot(range(1, 17), np.where(np.isfinite(snr), snr, np.nan), "o", markersize=4,
                    color=COLORS["quantized"], label="measured")
         slope = 20 * math.log10(2)
         rms, fine = np.sqrt(np.mean(a.astype(np.float64) ** 2)), self.params(16)
         if self.granularity == "tensor" and rms:
             half = float(fine.scale) * (fine.qmax - fine.qmin) / 2
-            law = ql.predicted_snr_db(np.arange(2, 17), half / rms)
+            law = predicted_snr_db(np.arange(2, 17), half / rms)
             right.plot(range(2, 17), law, **LAW, label=f"law, {slope:.2f} dB per bit")
         right.set(xlabel="bits", ylabel="SNR (dB)", xticks=[1, 4, 8, 12, 16])
         for ax in (left, right):
