@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-collect_ignore_glob = ["*conftest.py"]  # the doctest collector would import each of them as a module
+collect_ignore_glob = ["*conftest.py"]  # doctest would import each of them as a module
 
 # A test talks to loopback or to nobody, and never touches the cache of whoever runs it.
 if not os.environ.get("QUANTLAB_BYBIT_URL"):
