@@ -44,7 +44,7 @@ const axis = (s) => (s.unit ? `${s.name} (${s.unit})` : s.name);
 // ---- the panels: from the state s and a size to [plot, description]
 const PANELS = {
   trace: ["in order", [["ql-signal", "signal"], ["ql-quantized", "quantized"]], (s, w, h) => {
-    const room = Math.min(300, Math.max(80, Math.round(w / 24) * 10)), rows = some([...Array(s.rows).keys()], Math.floor(room / 12));
+    const room = Math.min(300, Math.max(80, Math.round(w / 35) * 10)), rows = some([...Array(s.rows).keys()], Math.floor(room / 12));
     const each = Math.min(s.columns, Math.floor(room / rows.length)), at = [];
     for (const r of rows) for (let i = 0; i < each; i++) at.push(r * s.columns + i);
     const shown = at.map((i) => s.data[i]);
@@ -57,8 +57,8 @@ const PANELS = {
       if (k) p.vertical(k * each - 0.5, "ql-cut");
       if (rows.length <= 8 || k % 4 === 0) p.note(p.X((k + 0.5) * each - 0.5), p.bottom - 4, r, "middle");
     });
-    p.line(shown.map((v, i) => [i, v]), "ql-signal");
     p.line(at.flatMap((j, i) => [[i - 0.5, s.out.values[j]], [i + 0.5, s.out.values[j]], ...(s.rows > 1 && (i + 1) % each === 0 ? [[i, NaN]] : [])]), "ql-quantized");
+    p.line(shown.map((v, i) => [i, v]), "ql-signal");
     return [p, `${s.name}: signal and its quantized steps`];
   }],
   staircase: ["in and out", [["ql-quantized", "staircase"], ["ql-law", "identity"]], (s, w, h) => {
