@@ -4,6 +4,6 @@ import lazy_loader as _lazy
 
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
-    submodules=["figures", "widgets", "exercises", "timing"],
-    submod_attrs={"widgets": ["ArrayExplorer", "GridExplorer"]},
+    submodules=["figures", "widgets", "exercises", "timing", "quiz"],
+    submod_attrs={"widgets": ["ArrayExplorer", "GridExplorer"], "quiz": ["Quiz"]},
 )
