@@ -1,5 +1,5 @@
 /* Draws the explorers of a built page from the widget state that MyST-NB embeds.
-   No kernel, no RequireJS, no CDN: each explorer's ES module travels in its state. */
+   Loaded in the head, not deferred. No kernel, no RequireJS, no CDN: each explorer's ES module travels in its state. */
 (() => {
   "use strict";
   const STATE = 'script[type="application/vnd.jupyter.widget-state+json"]';
@@ -68,12 +68,26 @@
     }
   }
 
-  function main() {
-    const embedded = document.querySelector(STATE);
-    if (!embedded) return;
-    const { state } = JSON.parse(embedded.textContent);
-    for (const view of document.querySelectorAll(VIEW)) draw(view, state[JSON.parse(view.textContent).model_id]);
+  // Each explorer is drawn as soon as the parser has reached it: it waits neither for the rest of
+  // the page nor for the deferred scripts (icons, MathJax).
+  let state = null;
+  const seen = new WeakSet();
+  // While the page loads, an element that nothing follows may still lack half of its text.
+  const whole = (node) => node && (document.readyState !== "loading" || node.nextSibling);
+  function scan() {
+    const embedded = state ? null : document.querySelector(STATE);
+    if (whole(embedded)) state = JSON.parse(embedded.textContent).state;
+    if (!state) return;
+    for (const view of document.querySelectorAll(VIEW)) {
+      if (seen.has(view) || !whole(view)) continue;
+      seen.add(view);
+      draw(view, state[JSON.parse(view.textContent).model_id]);
+    }
   }
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", main);
-  else main();
+  scan();
+  if (document.readyState === "loading") {
+    const watch = new MutationObserver(scan);
+    watch.observe(document.documentElement, { childList: true, subtree: true });
+    document.addEventListener("DOMContentLoaded", () => { watch.disconnect(); scan(); });
+  }
 })();
