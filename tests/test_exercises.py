@@ -48,7 +48,8 @@ def test_hints_differ_and_placeholder_is_not_attempted(exercise):
 def test_unlisted_wrong_answers_are_described():
     solution = ex.exercises("02")[0].solution
     off_by_one = ex.check("02-codes", lambda x, *a: solution(x, *a) + 1)
-    assert "in case 1, 7 of 7 numbers differ (first at index (0,)), by at most 1." in str(off_by_one)
+    said = "in case 1, 7 of 7 numbers differ (first at index (0,)), by at most 1."
+    assert said in str(off_by_one)
     shape = ex.check("02-codes", lambda x, *a: np.zeros((2, 2)))
     assert "wants shape (7,), yours has (2, 2)" in shape.message
     count = ex.check("02-parameters", lambda x, bits: 1.0)

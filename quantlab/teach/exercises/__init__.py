@@ -101,7 +101,7 @@ def _same(answers, expected, tolerance: float) -> bool:
              for a, e in zip(left, right, strict=False)]
     if any(len(left) != len(right) for left, right in zip(answers, expected, strict=True)):
         return False
-    if any(a.shape != e.shape or not np.issubdtype(a.dtype, np.number) and a.dtype != bool
+    if any(a.shape != e.shape or (not np.issubdtype(a.dtype, np.number) and a.dtype != bool)
            for a, e in pairs):
         return False
     if tolerance == 0.0:
@@ -124,7 +124,8 @@ def _difference(answers, expected) -> str:
             if wrong.any():
                 first = tuple(int(i) for i in np.argwhere(wrong)[0])
                 where = f" (first at index {first})" if e.ndim else ""
-                size = "; some are not numbers" if np.isnan(gap).any() else f", by at most {gap.max():.3g}"
+                unclear = np.isnan(gap).any()
+                size = "; some are not numbers" if unclear else f", by at most {gap.max():.3g}"
                 return (f"shapes agree; in case {number}, {wrong.sum():,} of {e.size:,} numbers "
                         f"differ{where}{size}.")
     return "the numbers agree only within rounding; an exact answer is expected."
