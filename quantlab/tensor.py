@@ -198,6 +198,34 @@ def ste_gradient(x: Any, params: QuantizationParams, upstream: Any) -> np.ndarra
     return np.where(inside(x, params), upstream, np.float32(0))
 
 
+def lsq_gradient(x: Any, params: QuantizationParams, upstream: Any) -> np.ndarray:
+    """d loss / d scale when the scale is learned (LSQ): one number for each scale.
+
+    x, upstream (d loss / d fake_quantize(x, params)): real arrays of one shape. The derivative of
+    one quantized value is rint(x/scale) - x/scale where the clamp left the code alone and
+    code - zero_point at the ends (-Qn or Qp); on the binary grid the sign. Returns float32 of
+    the shape of the scale, summed in float64, without LSQ's factor 1 / sqrt(n * qmax).
+    Raises ValueError as quantize does, and for unequal shapes.
+    Source: arXiv 1902.08153, equation 3. Taught in chapter 11.
+
+    >>> lsq_gradient([0.625, 9.0], QuantizationParams(0.5, 0, bits=4), [1, 1]).item()  # -1/4 + 7
+    6.75
+    """
+    x = _checks.float32_array(x, "lsq_gradient")
+    upstream = _checks.float32_array(upstream, "lsq_gradient", "upstream")
+    if upstream.shape != x.shape:
+        raise ValueError(f"lsq_gradient: x has shape {x.shape}, upstream {upstream.shape}; "
+                         "expected equal shapes")
+    data, small = params.normal_form(x.shape)
+    scale, zero_point = _small(params, small)
+    slope = quantize(x, params).codes.reshape(data).astype(np.float64) - zero_point
+    if not params.is_binary:
+        slope -= np.where(inside(x, params).reshape(data), x.reshape(data) / scale.astype("f8"), 0)
+    shared = tuple(i for i in range(3) if small[i] == 1)
+    total = (slope * upstream.reshape(data)).sum(axis=shared)
+    return total.reshape(params.scale.shape).astype(np.float32)
+
+
 # --- integer arithmetic: equations of chapter 9
 
 

@@ -19,6 +19,12 @@ _TWINS = {
     "requantize": "matmul",
     "pack": "packing",
     "unpack": "packing",
+    "nearest_level": "elementwise",
+    "lookup": "elementwise",
+    "bin_sums": "clusters",
+    "kmeans_cuts": "clusters",
+    "pack_signs": "xnor",
+    "xnor_matmul": "xnor",
 }
 _path: str | None = None
 

@@ -73,3 +73,77 @@ def unpack(buffer, bits, signed, out):
     codes = planes.reshape(out.size, bits).astype(np.int32) @ (1 << np.arange(bits))
     out[...] = codes - (codes >> (bits - 1) << bits) if signed else codes
     return out
+
+
+def nearest_level(x, scale, thresholds, out):
+    # x (A, B, C) float32, thresholds (k - 1,) rising -> out codes: how many lie below x / scale
+    with np.errstate(over="ignore"):
+        out[...] = np.searchsorted(thresholds, x / scale, side="left")
+    return out
+
+
+def lookup(codes, scale, levels, out):
+    # codes (A, B, C) in 0..k-1, levels (k,) float32 -> out (A, B, C) float32
+    with np.errstate(over="ignore"):
+        out[...] = levels[codes] * scale
+    return out
+
+
+def bin_sums(x, low, width, counts, sums):
+    # x (n,) float64 -> counts (bins,) int64 and sums (bins,) float64 of the values in each bin
+    at = np.minimum(((x - low) / width).astype(np.int64), counts.size - 1)
+    counts[...] = np.bincount(at, minlength=counts.size)
+    sums[...] = np.bincount(at, x, minlength=counts.size)
+    return counts, sums
+
+
+def _cluster_cost(mass, first, second, i, j):
+    # squared error of points i to j - 1 around their mean; prefix sums of w, w x, w x^2
+    s = first[j] - first[i]
+    return np.maximum((second[j] - second[i]) - s * s / (mass[j] - mass[i]), 0.0)
+
+
+def kmeans_cuts(mass, first, second, k):
+    # prefix sums (n + 1,) over sorted points, k <= n -> cuts (k + 1,) int64: the least squared
+    # error; cluster c holds the points cuts[c] to cuts[c + 1] - 1
+    n = mass.size - 1
+    begins = np.zeros((k, n + 1), np.int32)  # where the last of c + 1 clusters of j points begins
+    best = np.zeros(n + 1)
+    best[1:] = _cluster_cost(mass, first, second, 0, np.arange(1, n + 1))
+    for c in range(1, k):
+        previous, best = best, np.zeros(n + 1)
+        # the best beginning never moves left as j grows: halve the j, then the beginnings
+        pending = [(n if c == k - 1 else c + 1, n, c, n - 1)]
+        while pending:
+            j_low, j_high, i_low, i_high = pending.pop()
+            if j_low > j_high:
+                continue
+            j = (j_low + j_high) // 2
+            i = np.arange(i_low, min(i_high, j - 1) + 1)
+            costs = previous[i] + _cluster_cost(mass, first, second, i, j)
+            at = int(costs.argmin())
+            best[j], begins[c, j] = costs[at], i_low + at
+            pending.append((j_low, j - 1, i_low, i_low + at))
+            pending.append((j + 1, j_high, i_low + at, i_high))
+    cuts = np.zeros(k + 1, np.int64)
+    cuts[k] = n
+    for c in range(k - 1, 0, -1):
+        cuts[c] = begins[c, cuts[c + 1]]
+    return cuts
+
+
+def pack_signs(x):
+    # x (M, K) float32 -> (M, ceil(K / 64)) uint64; bit k % 64 of word k // 64 is set where x >= 0
+    words = -(-x.shape[1] // 64)
+    packed = np.zeros((x.shape[0], 8 * words), np.uint8)
+    octets = np.packbits(x >= 0, axis=1, bitorder="little")
+    packed[:, : octets.shape[1]] = octets  # the bits beyond K stay 0
+    return packed.view("<u8").astype(np.uint64)
+
+
+def xnor_matmul(a, b, k):
+    # a (M, W), b (N, W) uint64 signs of k values -> (M, N) int32: agreements minus disagreements
+    out = np.empty((a.shape[0], b.shape[0]), np.int32)
+    for m in range(a.shape[0]):
+        out[m] = k - 2 * np.bitwise_count(a[m] ^ b).sum(axis=1, dtype=np.int64)
+    return out
