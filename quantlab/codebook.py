@@ -23,7 +23,6 @@ NF4 = np.array([
 NF4.setflags(write=False)
 
 _EXACT = 1 << 14  # up to here the exact search takes less time than it takes to notice
-_BINS = 4096
 
 
 # --- levels that follow the data
@@ -34,38 +33,35 @@ def kmeans_levels(x: Any, k: int, *, method: str = "auto") -> np.ndarray:
 
     x: real array, any shape. Returns rising float64 levels in units of x, shape (k,), or fewer
     where x has fewer distinct values. method: "exact" (dynamic programming over the sorted
-    values, O(k n log n)); "histogram" (the same over 4096 bins, or over 8192 groups of sorted
-    values where outliers would leave most bins empty; within 0.1 % of the least error); "auto"
-    (exact up to 16,384 values). Lloyd's iterations from random starts end up to 1 % above it.
-    Raises ValueError for bad data, k outside 1-65536, an unknown method.
+    values, O(k n log n)); "histogram" (the same over 4096 bins, or 64 k if more; where outliers
+    leave most of them empty, over groups of sorted values; up to 64 levels at most 0.1 % above
+    the least error); "auto" (exact up to 16,384 values). Lloyd's iterations from random starts
+    end up to 1 % above.
+    Raises ValueError for bad data, values beyond float32, k outside 1-1024, an unknown method.
     Source: Bruce 1965, Wu 1991, arXiv 1701.07204. Taught in chapter 7.
 
     >>> kmeans_levels([0.0, 0.1, 0.9, 1.0, 5.0], 3).round(6).tolist()
     [0.05, 0.95, 5.0]
     """
     me = "kmeans_levels"
-    x = _checks.real_array(x, me).astype(np.float64).reshape(-1)
-    k = _checks.integer(k, me, "k", 1, 65536)
+    x = _checks.real_array(x, me).reshape(-1)
+    _checks.float32_array([x.min(), x.max()], me)
+    k = _checks.integer(k, me, "k", 1, 1024)
     if method not in ("auto", "exact", "histogram"):
         raise ValueError(f"{me}: method is {method!r}; expected auto, exact or histogram")
-    exponent = int(np.frexp(np.abs(x).max())[1])
-    x = np.ldexp(x, -exponent)  # near 1, so that no square leaves float64
-    exact = method == "exact" or (method == "auto" and x.size <= _EXACT)
-    if exact:
-        points, counts = np.unique(x, return_counts=True)
-        levels = _cluster(points, counts, k)
-    else:
-        levels = _cluster_fast(x, k)
-    return np.ldexp(levels, exponent)
+    if method == "exact" or (method == "auto" and x.size <= _EXACT):
+        return _cluster(*np.unique(x, return_counts=True), k)
+    return _cluster_fast(x, k)
 
 
 def _cluster(points: np.ndarray, counts: np.ndarray, k: int) -> np.ndarray:
     """Best levels for sorted distinct `points` (n,), each there `counts` (n,) times."""
+    points, counts = points.astype(np.float64), counts.astype(np.float64)
     if points.size <= k:
         return points
-    points, counts = points.astype(np.float64), counts.astype(np.float64)
     middle = int(np.searchsorted(counts.cumsum(), counts.sum() / 2))
     y = points - points[middle]
+    y = np.ldexp(y, -np.frexp(y[-1] - y[0])[1])  # near 1, so that no square underflows
     sums = [_outward_sums(a, middle) for a in (counts, counts * y, counts * y * y)]
     cuts = kernels.kmeans_cuts(*sums, k)[:-1]
     return np.add.reduceat(counts * points, cuts) / np.add.reduceat(counts, cuts)
@@ -78,19 +74,20 @@ def _outward_sums(a: np.ndarray, middle: int) -> np.ndarray:
 
 
 def _cluster_fast(x: np.ndarray, k: int) -> np.ndarray:
-    counts, sums = np.empty(_BINS, np.int64), np.empty(_BINS)
-    low, high = float(x.min()), float(x.max())
+    low, high, bins = float(x.min()), float(x.max()), max(4096, 64 * k)
     if low < high:
-        kernels.bin_sums(x, low, (high - low) / _BINS, counts, sums)
-        if counts.max() * 32 * k <= x.size:  # some 32 bins a level where the data is densest
+        counts, sums = np.empty(bins, np.int64), np.empty(bins)
+        kernels.bin_sums(x, low, bins / (high - low), counts, sums)
+        if counts.max() * 16 * k <= x.size:  # 16 bins a level, even where the data is densest
             used = np.flatnonzero(counts)
             return _cluster(sums[used] / counts[used], counts[used], k)
     x = np.sort(x)
-    even = np.searchsorted(x, np.linspace(low, high, _BINS, endpoint=False))
-    full = np.linspace(0, x.size, _BINS, endpoint=False).astype(np.int64)
-    cuts = np.union1d(even, full)
+    even = np.searchsorted(x, np.linspace(low, high, bins, endpoint=False).astype(x.dtype))
+    full = np.arange(0, x.size, -(-x.size // max(bins, _EXACT)))
+    cuts = np.union1d(even, full)  # groups narrow in value and in rank
+    x = x.astype(np.float64)
     counts = np.diff(cuts, append=x.size)
-    levels = _cluster(np.add.reduceat(x, cuts) / counts, counts, k)
+    levels = np.unique(_cluster(np.add.reduceat(x, cuts) / counts, counts, k))
     cells = SortedCells(x)
     for _ in range(100):  # Lloyd's iterations settle what the groups left open
         counts, sums = cells(levels)
@@ -147,7 +144,7 @@ def learn_levels(
 def lloyd_max_levels(distribution: str, k: int) -> np.ndarray:
     """The k levels of least mean squared error for a known density of mean 0 and variance 1.
 
-    distribution: "normal" or "laplace"; k: 1 to 4096. Returns rising float64 levels (k,), in
+    distribution: "normal" or "laplace"; k: 1 to 1024. Returns rising float64 levels (k,), in
     units of sigma. Each lies at the mean of its cell, each cell ends halfway between levels; both
     densities are log-concave, so one answer exists, and Newton's method finds it.
     Raises ValueError for another distribution or k.
@@ -161,7 +158,7 @@ def lloyd_max_levels(distribution: str, k: int) -> np.ndarray:
     me = "lloyd_max_levels"
     if distribution not in _TAILS:
         raise ValueError(f"{me}: distribution is {distribution!r}; expected normal or laplace")
-    k = _checks.integer(k, me, "k", 1, 4096)
+    k = _checks.integer(k, me, "k", 1, 1024)
     half, odd = k // 2, k % 2  # the other half mirrors, an odd k has a level at 0
     if half == 0:
         return np.zeros(1)

@@ -7,13 +7,13 @@ _jit = njit(cache=True, error_model="numpy")
 
 
 @_jit
-def bin_sums(x, low, width, counts, sums):
-    # x (n,) float64 -> counts (bins,) int64 and sums (bins,) float64 of the values in each bin
+def bin_sums(x, low, density, counts, sums):
+    # x (n,) floats, density = bins / range -> counts (bins,) int64, sums (bins,) float64
     counts[:] = 0
     sums[:] = 0.0
     last = counts.size - 1
     for i in range(x.size):
-        at = min(np.int64((x[i] - low) / width), last)
+        at = min(np.int64((x[i] - low) * density), last)
         counts[at] += 1
         sums[at] += x[i]
     return counts, sums

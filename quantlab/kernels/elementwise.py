@@ -142,7 +142,7 @@ def nearest_level(x, scale, thresholds, out):
                     _divide_shared(x[a, b, piece], s[0], v)
                 else:
                     _divide_columns(x[a, b, piece], s[piece], v)
-                if thresholds.size <= 64:
+                if thresholds.size <= 1024:
                     _count_below(v, thresholds, count[: v.size], out[a, b, piece])
                 else:
                     _search_below(v, thresholds, out[a, b, piece])
@@ -163,7 +163,7 @@ def _divide_columns(x, s, out):
 
 @_jit
 def _count_below(v, thresholds, count, out):
-    # all thresholds, without a branch: at 16 levels faster than any search
+    # all thresholds, without a branch: several in one instruction, faster than a search
     count[:] = 0
     for j in range(thresholds.size):
         t = thresholds[j]
@@ -176,14 +176,7 @@ def _count_below(v, thresholds, count, out):
 @_jit
 def _search_below(v, thresholds, out):
     for i in range(v.size):
-        low, high = 0, thresholds.size
-        while low < high:
-            middle = (low + high) >> 1
-            if v[i] > thresholds[middle]:
-                low = middle + 1
-            else:
-                high = middle
-        out[i] = low
+        out[i] = np.searchsorted(thresholds, v[i])
 
 
 @_jit

@@ -89,9 +89,9 @@ def lookup(codes, scale, levels, out):
     return out
 
 
-def bin_sums(x, low, width, counts, sums):
-    # x (n,) float64 -> counts (bins,) int64 and sums (bins,) float64 of the values in each bin
-    at = np.minimum(((x - low) / width).astype(np.int64), counts.size - 1)
+def bin_sums(x, low, density, counts, sums):
+    # x (n,) floats, density = bins / range -> counts (bins,) int64, sums (bins,) float64
+    at = np.minimum(((x - np.float64(low)) * density).astype(np.int64), counts.size - 1)
     counts[...] = np.bincount(at, minlength=counts.size)
     sums[...] = np.bincount(at, x, minlength=counts.size)
     return counts, sums
