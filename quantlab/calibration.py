@@ -419,8 +419,9 @@ class HistogramObserver:
     become one, so the counts do not depend on how the data were cut into pieces. Exact zeros and
     both ends are kept apart. `params` hands choose_params the values that the histogram
     describes (at most 2**20), each within one bin width of the true one of its rank: "minmax" is
-    exact, a percentile is off by less than one bin width, at most 4 * max abs(x) / bins, and the
-    searches ("mse", "entropy", "aciq") see data moved by less than that.
+    exact, a percentile is off by less than one bin width, at most 4 * max abs(x) / bins. "aciq"
+    and "mse" lose as much as on the data themselves (within 0.1 %); "entropy", whose minimum is
+    flat, mostly makes the same cut.
     Raises ValueError for bad data, `bins` not a multiple of 4, a per-channel scheme, and `params`
     before the first `update`. Source: PyTorch HistogramObserver (idea). Taught in chapter 3.
 
@@ -430,7 +431,7 @@ class HistogramObserver:
     True
     """
 
-    def __init__(self, bins: int = 8192) -> None:
+    def __init__(self, bins: int = 16384) -> None:
         me = "HistogramObserver"
         self.bins = _checks.integer(bins, me, "bins", 16, 2**24)
         if bins % 4:

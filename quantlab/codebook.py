@@ -126,7 +126,7 @@ def learn_levels(
     """
     me = "learn_levels"
     x = _checks.real_array(x, me).astype(np.float64).reshape(-1)
-    levels = _rising(levels, me).astype(np.float64)
+    levels = _rising(levels, me, np.float64)
     steps = _checks.integer(steps, me, "steps", 0, 10**9)
     if not (isinstance(learning_rate, (int, float, np.number)) and 0 < learning_rate < math.inf):
         raise ValueError(f"{me}: learning_rate is {learning_rate!r}; expected a positive number")
@@ -363,12 +363,13 @@ def quantize_codebook(
     return CodebookTensor(codes.reshape(x.shape), levels, params)
 
 
-def _rising(levels: Any, function: str) -> np.ndarray:
-    """`levels` as float32 (k,), each larger than the one before."""
-    levels = _checks.float32_array(levels, function, "levels")
+def _rising(levels: Any, function: str, dtype: type = np.float32) -> np.ndarray:
+    """`levels` as an array (k,) of `dtype`, each larger than the one before."""
+    _checks.float32_array(levels, function, "levels")
+    levels = np.asarray(levels, dtype)
     if levels.ndim != 1 or levels.size > 65536 or not (np.diff(levels) > 0).all():
         raise ValueError(f"{function}: levels has shape {levels.shape}; expected one row of up to "
-                         "65,536 float32 numbers, each larger than the one before: np.unique")
+                         "65,536 numbers, each larger than the one before in float32: np.unique")
     return levels
 
 

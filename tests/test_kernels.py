@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from quantlab import QuantizationParams, kernels
-from quantlab.kernels import elementwise, matmul, packing, reference
+from quantlab.kernels import clusters, elementwise, matmul, packing, reference, xnor
 from quantlab.scheme import code_range
 
 GRIDS = [
@@ -154,6 +154,70 @@ def test_packing(bits, signed):
         assert packed[0].size == -(-codes.size * bits // 8)
         back = both("unpack", packing, (packed[0], bits, signed), codes.shape, dtype)
         same_bits(back, codes)
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 16, 253, 2000])
+@pytest.mark.parametrize("shape, axis, block_size", LAYOUTS)
+def test_levels(levels, shape, axis, block_size):
+    rng = np.random.default_rng(levels)
+    table = np.unique(rng.standard_normal(levels).astype(np.float32))
+    thresholds = (table[1:] + table[:-1]) / 2
+    grid = () if axis is None else (shape[axis],)
+    if block_size:
+        grid = tuple(n // block_size if i == axis else n for i, n in enumerate(shape))
+    params = QuantizationParams(rng.uniform(0.1, 2, grid), 0, axis=axis, block_size=block_size)
+    data, small = params.normal_form(shape)
+    scale, size = params.scale.reshape(small), int(np.prod(shape))
+    x = np.resize(np.concatenate([rng.permutation(thresholds), nasty(rng, size, 0.5)]), data)
+    dtype = np.uint8 if levels <= 256 else np.uint16
+    codes = both("nearest_level", elementwise, (x, scale, thresholds), data, dtype)
+    both("lookup", elementwise, (codes, scale, table), data, np.float32)
+
+
+def test_long_rows_of_levels():
+    x = np.random.default_rng(0).standard_normal((2, 1, 1300)).astype(np.float32)
+    scale = np.random.default_rng(1).uniform(0.1, 1, (1, 1, 1300)).astype(np.float32)
+    for s in (scale, scale[:, :, :1]):
+        thresholds = np.linspace(-3, 3, 15).astype(np.float32)
+        both("nearest_level", elementwise, (x, s, thresholds), x.shape, np.uint8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+def test_sums_of_bins(dtype):
+    x = (np.random.default_rng(2).standard_normal(10_001) * 1000).astype(dtype)
+    low, high = float(x.min()), float(x.max())
+    for bins in (1, 7, 4096):
+        results = [m.bin_sums(x, low, bins / (high - low), np.zeros(bins, np.int64),
+                              np.zeros(bins)) for m in (reference, clusters)]
+        for ours, theirs in zip(*results, strict=True):
+            same_bits(ours, theirs)
+        assert results[0][0].sum() == x.size
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 257, 1500])
+@pytest.mark.parametrize("points", ["normal", "even", "weighted"])
+def test_cuts_of_clusters(n, points):
+    rng = np.random.default_rng(n)
+    x = np.arange(n) - n / 2 if points == "even" else np.sort(rng.standard_normal(n))  # even: ties
+    mass = rng.integers(1, 1000, n).astype(float) if points == "weighted" else np.ones(n)
+    sums = [np.concatenate([[0.0], np.cumsum(a)]) for a in (mass, mass * x, mass * x * x)]
+    for k in (1, 2, 3, 16, 64):
+        if k <= n:
+            cuts = [m.kmeans_cuts(*sums, k) for m in (reference, clusters)]
+            same_bits(*cuts)
+            assert cuts[0][0] == 0 and cuts[0][-1] == n and (np.diff(cuts[0]) > 0).all()
+
+
+@pytest.mark.parametrize("k", [1, 7, 63, 64, 65, 128, 1000])
+def test_signs(k):
+    rng = np.random.default_rng(k)
+    x, w = (np.resize(nasty(rng, n * k, 1.0), (n, k)) for n in (5, 9))
+    packed = [[m.pack_signs(a) for a in (x, w)] for m in (reference, xnor)]
+    for ours, theirs in zip(*packed, strict=True):
+        same_bits(ours, theirs)
+    products = [m.xnor_matmul(*packed[0], k) for m in (reference, xnor)]
+    same_bits(*products)
+    assert (products[0] == np.where(x >= 0, 1, -1) @ np.where(w >= 0, 1, -1).T).all()
 
 
 def run(code, **env):
