@@ -17,6 +17,7 @@ from quantlab import (
     snr_db,
     xnor_matmul,
 )
+from quantlab.nn import BinaryLinearLayer, LinearLayer, QuantizedModel, TradingModel
 
 RNG = np.random.default_rng
 STEADY = settings(deadline=None, derandomize=True)  # a first call may compile
@@ -104,3 +105,39 @@ def test_bytes_and_shapes():
 def test_errors_say_what_came_and_what_to_do(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+# --- a binary layer inside a model
+
+
+@pytest.mark.parametrize("n_in", [1, 12, 64, 100])
+def test_layer_is_the_product_of_its_grids(n_in):
+    rng = RNG(n_in)
+    layer = LinearLayer.init(n_in, 7, rng)
+    x = np.maximum(rng.standard_normal((50, n_in)), 0).astype(np.float32)
+    for inputs in (None, x):
+        binary = BinaryLinearLayer.from_linear(layer, inputs)
+        rest = x - binary.center
+        seen = binary.center + np.abs(rest).mean(axis=1)[:, None] * np.where(rest >= 0, 1, -1)
+        weight = np.abs(layer.weight).mean(axis=1)[:, None] * np.where(layer.weight >= 0, 1, -1)
+        assert np.allclose(binary.forward(x), seen @ weight.T + layer.bias, rtol=1e-4, atol=1e-4)
+        words = -(-n_in // 64)
+        assert binary.nbytes == 7 * (8 * words + 4 + 4) + (0 if inputs is None else 4 * n_in)
+
+
+def test_layer_in_a_model():
+    rng = RNG(0)
+    x = rng.standard_normal((4000, 16)).astype(np.float32)
+    y = (x @ rng.standard_normal(16) > 0).astype(int)
+    model = TradingModel((16, 64, 1), seed=0).fit(x[:3000], y[:3000], epochs=10)
+    layers = [BinaryLinearLayer.from_linear(layer, a[:3000])
+              for layer, a in zip(model.layers, model.activations(x), strict=True)]
+    binary = QuantizedModel(layers, model)
+    hit = np.mean(binary.predict(x[3000:]) == y[3000:])
+    assert 0.6 < hit < np.mean(model.predict(x[3000:]) == y[3000:])
+    assert binary.nbytes < model.nbytes / 2 and "weight bits 1-1" in repr(binary)
+    assert [row["weight_bits"] for row in binary.layer_report(x)] == [1, 1]
+    with pytest.raises(ValueError, match="axis 0"):
+        BinaryLinearLayer(binarize(np.ones((3, 2)), axis=1), np.zeros(3))
+    with pytest.raises(ValueError, match=r"needs \(3,\) and \(2,\)"):
+        BinaryLinearLayer(binarize(np.ones((3, 2))), np.zeros(2))

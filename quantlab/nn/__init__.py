@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "layers": ["LinearLayer", "QuantizedLinearLayer"],
+        "layers": ["BinaryLinearLayer", "LinearLayer", "QuantizedLinearLayer"],
         "model": ["TradingModel"],
         "ptq": ["QuantizedModel", "post_training_quantize"],
         "qat": ["quantization_aware_train"],

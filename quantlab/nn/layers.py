@@ -1,4 +1,4 @@
-"""The two layers of the course: a linear layer, and the same layer on a quantized grid."""
+"""The layers of the course: a linear layer, the same on integer grids, the same in signs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from quantlab import _checks
+from quantlab.binary import BinaryTensor, binarize, xnor_matmul
 from quantlab.calibration import choose_params
 from quantlab.scheme import QuantizationParams, QuantizationScheme
 from quantlab.tensor import (
@@ -141,6 +142,11 @@ class QuantizedLinearLayer:
         return self.weight.shape
 
     @property
+    def weight_bits(self) -> int:
+        """Bits of one weight."""
+        return self.weight.params.bits
+
+    @property
     def nbytes(self) -> int:
         """Stored bytes: packed codes, weight scales, float32 bias, static activation grid."""
         total = self.weight.nbytes + self.bias.nbytes
@@ -184,3 +190,76 @@ class QuantizedLinearLayer:
         accumulators = quantized_matmul(quantize(x, params), self.weight.T)  # (rows, out) int32
         scale = params.scale * self.weight.params.scale  # () or (out,)
         return accumulators.astype(np.float32) * scale + self.bias
+
+
+@dataclass(eq=False)
+class BinaryLinearLayer:
+    """A linear layer whose weights and inputs are signs, multiplied by XOR and popcount.
+
+    weight (out, in), channels along axis 0; bias (out,) float32. An input row x is taken as
+    center + beta * sign(x - center), with beta the mean of abs(x - center) over the row: outputs
+    of a ReLU have no signs of their own. center (in,) float32, 0 if None; its product with the
+    weights is a constant and joins the bias, as a zero point does. Fits in the layers of a
+    QuantizedModel.
+
+    Raises: ValueError if weight, bias and center do not belong together.
+    Source: Rastegari et al. 2016 (arXiv 1603.05279), section 3.2. Taught in chapter 8.
+
+    >>> layer = BinaryLinearLayer(binarize([[1.0, -3.0]]), np.zeros(1, np.float32))
+    >>> layer.forward([[0.5, -1.5]]).tolist()  # beta 1, alpha 2, both signs agree
+    [[4.0]]
+    """
+
+    weight: BinaryTensor
+    bias: np.ndarray
+    center: np.ndarray | None = None
+    _offset: np.ndarray = field(init=False, repr=False)  # bias + center @ weight.T, float32
+
+    weight_bits = 1
+    activation = None  # no integer grid: the inputs carry one magnitude a row
+    dynamic = False
+
+    def __post_init__(self) -> None:
+        n_out, n_in = self.weight.shape
+        if self.weight.axis != 0:
+            raise ValueError("BinaryLinearLayer: weight has its channels along axis 1; expected "
+                             "(out, in) binarized along axis 0")
+        self.bias = _checks.float32_array(self.bias, "BinaryLinearLayer", "bias")
+        center = np.zeros(n_in) if self.center is None else self.center
+        self.center = _checks.float32_array(center, "BinaryLinearLayer", "center")
+        if self.bias.shape != (n_out,) or self.center.shape != (n_in,):
+            raise ValueError(
+                f"BinaryLinearLayer: bias has shape {self.bias.shape}, center "
+                f"{self.center.shape}; weight {self.weight.shape} needs ({n_out},) and ({n_in},)"
+            )
+        self._offset = self.bias + self.weight.dequantize() @ self.center
+
+    @classmethod
+    def from_linear(
+        cls, layer: LinearLayer, inputs: np.ndarray | None = None
+    ) -> BinaryLinearLayer:
+        """Binarize a float layer; `inputs` (rows, in) give the center, their mean per column."""
+        center = None
+        if inputs is not None:
+            inputs = check_rows("BinaryLinearLayer.from_linear", inputs, layer.shape[1])
+            center = inputs.mean(axis=0, dtype=np.float64)
+        return cls(binarize(layer.weight), layer.bias, center)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in)."""
+        return self.weight.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Stored bytes: words, alphas, bias, and the center unless it is 0."""
+        center = self.center.nbytes if self.center.any() else 0
+        return self.weight.nbytes + self.bias.nbytes + center
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Multiply signs, then the magnitudes: (rows, in) -> (rows, out), float32."""
+        x = check_rows("BinaryLinearLayer.forward", x, self.weight.shape[1])
+        signs = binarize(x - self.center)
+        agreements = xnor_matmul(signs, self.weight)  # (rows, out) int32
+        scale = signs.alpha[:, None] * self.weight.alpha
+        return agreements.astype(np.float32) * scale + self._offset

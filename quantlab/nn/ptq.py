@@ -9,7 +9,12 @@ import numpy as np
 from quantlab.calibration import choose_params
 from quantlab.error import saturation_rate, snr_db
 from quantlab.nn.evaluate import decisions
-from quantlab.nn.layers import LinearLayer, QuantizedLinearLayer, check_rows
+from quantlab.nn.layers import (
+    BinaryLinearLayer,
+    LinearLayer,
+    QuantizedLinearLayer,
+    check_rows,
+)
 from quantlab.nn.model import TradingModel
 from quantlab.scheme import QuantizationParams, QuantizationScheme
 from quantlab.tensor import QuantizedTensor, quantize
@@ -44,14 +49,15 @@ def activation_params(
 class QuantizedModel:
     """A TradingModel whose layers lie on integer grids; it predicts like the original.
 
-    `layers` are QuantizedLinearLayer; `reference` is the float model it came from, kept for
-    `layer_report` and not counted in `nbytes`. `history` is filled by training, else empty.
+    `layers` are QuantizedLinearLayer or BinaryLinearLayer; `reference` is the float model it
+    came from, kept for `layer_report` and not counted in `nbytes`. `history` is filled by
+    training, else empty.
     Taught in chapter 10.
     """
 
     def __init__(
         self,
-        layers: Sequence[QuantizedLinearLayer],
+        layers: Sequence[QuantizedLinearLayer | BinaryLinearLayer],
         reference: TradingModel,
         history: dict[str, list[float]] | None = None,
     ) -> None:
@@ -60,7 +66,7 @@ class QuantizedModel:
         self.history = history or {}
 
     def __repr__(self) -> str:
-        bits = "-".join(str(layer.weight.params.bits) for layer in self.layers)
+        bits = "-".join(str(layer.weight_bits) for layer in self.layers)
         return f"QuantizedModel({self.reference.sizes}, weight bits {bits}, {self.nbytes} bytes)"
 
     @property
@@ -108,7 +114,7 @@ class QuantizedModel:
             report.append({
                 "layer": i,
                 "shape": layer.shape,
-                "weight_bits": layer.weight.params.bits,
+                "weight_bits": layer.weight_bits,
                 "weight_snr_db": snr_db(original.weight, layer.weight.dequantize()),
                 "output_snr_db": snr_db(wanted[i], outputs[i]),
                 "saturation": saturation_rate(inputs[i], layer.activation) if static else 0.0,
