@@ -45,6 +45,7 @@ def kmeans_levels(x: Any, k: int, *, method: str = "auto") -> np.ndarray:
     """
     me = "kmeans_levels"
     x = _checks.real_array(x, me).reshape(-1)
+    x = x if x.dtype == np.float32 else x.astype(np.float64)
     _checks.float32_array([x.min(), x.max()], me)
     k = _checks.integer(k, me, "k", 1, 1024)
     if method not in ("auto", "exact", "histogram"):
@@ -276,7 +277,8 @@ class CodebookTensor:
 
     `codes` (uint8, or uint16 above 256 levels) has the shape of the data, `levels` is float32
     (k,), rising. `params` says where each scale applies (scale, axis, block_size); its zero
-    point is 0. Made by `quantize_codebook`. Taught in chapter 7.
+    point is 0. Made by `quantize_codebook`. Raises ValueError for codes that have no level.
+    Taught in chapter 7.
 
     >>> q = quantize_codebook([0.1, -0.6, 0.8, 0.9], [-0.5, 0.0, 0.25, 1.0])
     >>> q.codes.tolist(), q.dequantize().tolist(), q.nbytes
@@ -286,6 +288,12 @@ class CodebookTensor:
     codes: np.ndarray
     levels: np.ndarray
     params: QuantizationParams
+
+    def __post_init__(self) -> None:
+        last = int(self.codes.max())
+        if self.codes.dtype != self.params.code_dtype or last >= self.levels.size:
+            raise ValueError(f"CodebookTensor: codes are {self.codes.dtype} up to {last}; expected "
+                             f"{self.params.code_dtype} below {self.levels.size} levels")
 
     @property
     def shape(self) -> tuple[int, ...]:

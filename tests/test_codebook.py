@@ -1,5 +1,6 @@
 """Levels against the tables and the oracles; codes against the nearest level, exhaustively."""
 
+import itertools
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy import integrate, stats
 
 from quantlab import (
     NF4,
+    CodebookTensor,
     QuantizationParams,
     QuantizationScheme,
     choose_params,
@@ -93,9 +95,7 @@ def test_kmeans_against_every_partition(x, k):
     points = np.unique(x)
     k = min(k, points.size)
     best = np.inf
-    inner = range(1, points.size)
-    from itertools import combinations
-    for cuts in combinations(inner, k - 1):
+    for cuts in itertools.combinations(range(1, points.size), k - 1):
         parts = np.split(np.sort(x), np.searchsorted(np.sort(x), points[list(cuts)]))
         best = min(best, sum(((p - p.mean()) ** 2).sum() for p in parts))
     assert math.isclose(cost(x, kmeans_levels(x, k)) * x.size, best, rel_tol=1e-9, abs_tol=1e-9)
@@ -108,6 +108,9 @@ def test_kmeans_corners(method):
     assert kmeans_levels([[1.0, 2.0], [3.0, 6.0]], 1, method=method).tolist() == [3.0]
     tiny = np.array([1.0, 1.1, 5.0, 5.1, 9.0]) * 1e-38
     assert np.allclose(kmeans_levels(tiny, 3, method=method) / 1e-38, [1.05, 5.05, 9.0])
+    for dtype in (np.float16, np.int8, np.bool_, np.float64):
+        bits = (np.arange(20_000) % 2).astype(dtype)
+        assert kmeans_levels(bits, 2, method=method).tolist() == [0, 1]
     huge = np.float32([-3.4e38, 0, 1e38, 3.4e38])
     assert kmeans_levels(huge, 4, method=method).size == 4
 
@@ -318,6 +321,8 @@ def test_shapes_scales_and_bytes():
     assert plain.pack().size == 18 and plain.shape == (6, 8)
     one = quantize_codebook(x, [0.5])
     assert one.bits == 1 and (one.dequantize() == 0.5).all()
+    with pytest.raises(ValueError, match="up to 8; expected uint8 below 8 levels"):
+        CodebookTensor(np.uint8([8]), plain.levels, plain.params)
     many = quantize_codebook(x, np.linspace(-3, 3, 1000))
     assert many.codes.dtype == np.uint16 and many.bits == 10
     zeros = quantize_codebook(np.zeros((2, 4)), NF4, "absmax", axis=0)
