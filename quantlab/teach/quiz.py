@@ -48,7 +48,9 @@ class Quiz:
                 )
             for text, _, why in choices:
                 if not why.strip():
-                    raise ValueError(f"Quiz: the choice {text!r} of question {number} has no reason")
+                    raise ValueError(
+                        f"Quiz: the choice {text!r} of question {number} has no reason"
+                    )
         self.questions = list(questions)
 
     def __repr__(self) -> str:
