@@ -40,6 +40,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "error": [
             "flip_probability",
             "max_error",
+            "measure",
             "mse",
             "predicted_snr_db",
             "saturation_rate",

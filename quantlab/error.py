@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from quantlab import _checks, kernels
+from quantlab.kernels import reference
 from quantlab.scheme import QuantizationParams
 
 
@@ -70,6 +71,41 @@ def snr_db(x: Any, y: Any) -> float:
     # divided by the peaks first: the square of 1e-200 is 0 in float64
     power = np.sum((x / x_peak) ** 2) / np.sum((noise / noise_peak) ** 2)
     return float(10 * np.log10(power) + 20 * (np.log10(x_peak) - np.log10(noise_peak)))
+
+
+class Measure(NamedTuple):
+    """What one grid does to an array: `mse`, `snr_db` and `saturation`, as their functions say."""
+
+    mse: float
+    snr_db: float
+    saturation: float
+
+
+def measure(x: Any, params: QuantizationParams) -> Measure:
+    """Mean squared error, SNR and saturation rate of x on a grid, in one pass over x.
+
+    x: real array that `params` fits; nothing of its size is allocated, so sweeps over many grids
+    are cheap. The saturation rate is exact, the others agree with mse and snr_db of
+    fake_quantize(x) to 5 digits. Raises ValueError as quantize does. Taught in chapter 6.
+
+    >>> m = measure([0.25, 0.75, 9.0], QuantizationParams(0.5, 0, bits=4))
+    >>> round(m.mse, 4), round(m.snr_db, 2), round(m.saturation, 2)
+    (10.125, 4.29, 0.33)
+    """
+    x = _checks.float32_array(x, "measure")
+    data, small = params.normal_form(x.shape)
+    rows, scale = x.reshape(data), params.scale.reshape(small)
+    if params.is_binary:
+        values = np.abs(rows).astype(np.float64)
+        noise, power = ((values - scale) ** 2).sum(), (values**2).sum()
+        beyond = x.size - np.count_nonzero(inside(x, params))
+    else:
+        grid = rows, scale, params.zero_point.reshape(small), params.qmin, params.qmax
+        noise, power, beyond = kernels.measure(*grid)
+        if not (1e-30 * x.size < noise and power < 1e30 * x.size):  # beyond squares in float32
+            noise, power, beyond = reference.measure(*grid)
+    snr = math.inf if not noise else 10 * np.log10(power / noise) if power else -math.inf
+    return Measure(float(noise / x.size), float(snr), float(beyond / x.size))
 
 
 def predicted_snr_db(bits: Any, crest_factor: Any) -> Any:

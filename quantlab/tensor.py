@@ -327,7 +327,7 @@ def quantized_matmul(
         raise ValueError(f"{me}: K = {k} products of up to {term:,} can overflow the int32 "
                          f"accumulator; split K into parts of at most {room // term:,}")
     w_zero = np.broadcast_to(w.params.zero_point, (n,)).astype(np.int32)
-    codes = [np.ascontiguousarray(a.codes) for a in (x, w)]
+    codes = np.ascontiguousarray(x.codes), w.codes  # w.T of a layer is packed as it lies
     acc = kernels.integer_matmul(*codes, int(x.params.zero_point), w_zero) + bias.astype(np.int32)
     if out is None:
         return acc

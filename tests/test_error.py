@@ -12,6 +12,7 @@ from quantlab import (
     fake_quantize,
     flip_probability,
     max_error,
+    measure,
     mse,
     predicted_snr_db,
     saturation_rate,
@@ -98,3 +99,22 @@ def test_saturation():
     assert saturation_rate(x, binary) == pytest.approx(0.5, abs=0.01)
     with pytest.raises(ValueError, match="saturation_rate: x has 1 NaN"):
         saturation_rate([np.nan], p)
+
+
+@pytest.mark.parametrize("scheme", QuantizationScheme)
+@pytest.mark.parametrize("bits", [1, 4, 16])
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+def test_measure_is_the_three_measures_in_one_pass(scheme, bits, scale):
+    x = (np.random.default_rng(3).standard_t(4, (30, 71)) * scale).astype(np.float32)
+    params = choose_params(x, scheme, bits, method="percentile", percentile=99)
+    fake, got = fake_quantize(x, params), measure(x, params)
+    assert got.mse == pytest.approx(mse(x, fake), rel=1e-5)
+    assert got.snr_db == pytest.approx(snr_db(x, fake), abs=1e-4)
+    assert got.saturation == pytest.approx(saturation_rate(x, params), abs=1e-12)
+
+
+def test_measure_at_the_ends():
+    grid = QuantizationParams(1, 0)
+    assert measure([1.0, 2.0], grid) == (0.0, math.inf, 0.0)
+    assert measure([0.0], grid).snr_db == math.inf
+    assert measure([3e38, -3e38], grid).snr_db == pytest.approx(0, abs=1e-6)

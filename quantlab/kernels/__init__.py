@@ -1,7 +1,14 @@
 """Floor 1: hot loops on plain arrays. Here, and only here, the path is chosen.
 
-`kernels.quantize` and its siblings resolve at first use: to the Numba twin if numba can be
-imported, else to `reference`. QUANTLAB_KERNELS=reference or =numba forces one of them.
+    reference   NumPy: the definition
+    numba       plain loops, compiled: any CPU
+    avx2        vector instructions of 256 bits
+    avx512      vector instructions of 512 bits with VNNI
+
+All give the same integers. `kernels.quantize` and its siblings resolve at first use, to the last
+path of this list that the CPU and Numba's own settings allow; QUANTLAB_KERNELS=reference, numba,
+avx2 or avx512 forces one. On a machine with AVX-512, avx2 makes Numba compile everything as for a
+CPU without it.
 """
 
 from __future__ import annotations
@@ -9,55 +16,104 @@ from __future__ import annotations
 import importlib
 import os
 
-_TWINS = {
-    "quantize": "elementwise",
-    "dequantize": "elementwise",
-    "fake_quantize": "elementwise",
-    "quantize_binary": "elementwise",
-    "inside": "elementwise",
-    "integer_matmul": "matmul",
-    "requantize": "matmul",
-    "pack": "packing",
-    "unpack": "packing",
-    "nearest_level": "elementwise",
-    "lookup": "elementwise",
-    "bin_sums": "clusters",
-    "kmeans_cuts": "clusters",
-    "pack_signs": "xnor",
-    "xnor_matmul": "xnor",
+PATHS = ("reference", "numba", "avx2", "avx512")
+_NEEDS = {"avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512vnni"}}
+_TWINS = {  # name of a kernel: module of the plain loops, module with vector instructions
+    "quantize": ("elementwise", "streaming"),
+    "dequantize": ("elementwise", "streaming"),
+    "fake_quantize": ("elementwise", "streaming"),
+    "measure": ("elementwise", "streaming"),
+    "minmax": ("elementwise", "elementwise"),
+    "quantize_binary": ("elementwise", "elementwise"),
+    "inside": ("elementwise", "elementwise"),
+    "integer_matmul": ("matmul", "gemm"),
+    "requantize": ("matmul", "matmul"),
+    "pack": ("packing", "packing"),
+    "unpack": ("packing", "packing"),
+    "nearest_level": ("elementwise", "elementwise"),
+    "lookup": ("elementwise", "elementwise"),
+    "bin_sums": ("clusters", "clusters"),
+    "kmeans_cuts": ("clusters", "clusters"),
+    "pack_signs": ("xnor", "xnor"),
+    "xnor_matmul": ("xnor", "xnor"),
 }
 _path: str | None = None
 
 
 def path() -> str:
-    """The path in use, "numba" or "reference", decided once per process."""
+    """The path in use, one of PATHS, decided once per process and before anything compiles."""
     global _path
     if _path is None:
         wish = os.environ.get("QUANTLAB_KERNELS", "")
-        if wish not in ("", "numba", "reference"):
+        if wish and wish not in PATHS:
             raise ValueError(
-                f"quantlab.kernels: QUANTLAB_KERNELS is {wish!r}; expected numba or reference"
+                f"quantlab.kernels: QUANTLAB_KERNELS is {wish!r}; expected numba or reference, "
+                "or, where the CPU has them, avx2 or avx512"
             )
-        _path = wish or ("numba" if _has_numba() else "reference")
+        if wish != "reference" and wish not in (possible := available()):
+            if wish:
+                raise ValueError(f"quantlab.kernels: QUANTLAB_KERNELS is {wish!r}; this machine "
+                                 f"and the settings of Numba allow {', '.join(possible)}")
+            wish = possible[-1]
+        if wish == "avx2":
+            _compile_without_avx512()
+        _path = wish
     return _path
 
 
-def _has_numba() -> bool:
+def available() -> tuple[str, ...]:
+    """The paths that can run here, slowest first."""
     try:
         importlib.import_module("numba")
     except ImportError:
-        return False
-    return True
+        return PATHS[:1]
+    import llvmlite.binding
+
+    cpu, features = llvmlite.binding.get_host_cpu_features(), _enabled(_wanted_features())
+    has = {name for name in features if cpu.get(name)}
+    return PATHS[:2] + tuple(p for p in PATHS[2:] if _NEEDS[p] <= has)
+
+
+def compiled_features() -> set[str]:
+    """The CPU features for which Numba compiles in this process, once it has begun to."""
+    from numba.core.registry import cpu_target
+
+    return _enabled(cpu_target.target_context.codegen().magic_tuple()[2])
+
+
+def _wanted_features() -> str:
+    # NUMBA_CPU_FEATURES, else those of the host (without AVX where NUMBA_ENABLE_AVX=0)
+    from numba.core import codegen, config
+
+    own = config.CPU_FEATURES
+    return codegen.get_host_cpu_features() if own is None else own
+
+
+def _enabled(features: str) -> set[str]:
+    # "+avx2,-avx512f" -> {"avx2"}
+    return {f[1:] for f in features.split(",") if f.startswith("+")}
+
+
+def _compile_without_avx512() -> None:
+    from numba.core import config
+
+    hidden = ("+avx512", "+avx10")
+    config.CPU_FEATURES = ",".join(
+        f"-{f[1:]}" if f.startswith(hidden) else f for f in _wanted_features().split(","))
+    if "avx512f" in compiled_features():
+        raise ValueError("quantlab.kernels: QUANTLAB_KERNELS is 'avx2', but Numba already "
+                         "compiles for AVX-512; use quantlab before other code that compiles")
 
 
 def __getattr__(name: str):
     if name not in _TWINS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _TWINS[name] if path() == "numba" else "reference"
+    plain, fast = _TWINS[name]
+    module = {"reference": "reference", "numba": plain}.get(path(), fast)
     kernel = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     globals()[name] = kernel  # the next use is a plain attribute
     return kernel
 
 
 def __dir__() -> list[str]:
-    return sorted([*_TWINS, "path", "reference"])
+    return sorted([*_TWINS, "available", "path", "reference"])

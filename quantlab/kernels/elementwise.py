@@ -129,6 +129,58 @@ def _inside_columns(x, s, z, low, high, out):
         out[i] = (code >= low) & (code <= high)
 
 
+@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
+def add_squares(x, y):
+    # sums of (x - y)^2 and x^2 over one short block, in any order
+    noise, power = np.float32(0), np.float32(0)
+    for i in range(x.size):
+        d = x[i] - y[i]
+        noise += d * d
+        power += x[i] * x[i]
+    return np.float64(noise), np.float64(power)
+
+
+@_jit
+def measure(x, scale, zero_point, qmin, qmax):
+    low, high = np.float32(qmin), np.float32(qmax)
+    block, within = np.empty(2048, np.float32), np.empty(2048, np.bool_)
+    noise, power, beyond = 0.0, 0.0, 0
+    for a in range(x.shape[0]):
+        for b in range(x.shape[1]):
+            s, z = _row(scale, a, b), _row(zero_point, a, b)
+            for i in range(0, x.shape[2], 2048):
+                piece = x[a, b, i : i + 2048]
+                fake, ok = block[: piece.size], within[: piece.size]
+                if s.size == 1:
+                    zero = np.float32(z[0])
+                    _fake_shared(piece, s[0], zero, low, high, fake)
+                    _inside_shared(piece, s[0], zero, low, high, ok)
+                else:
+                    part = slice(i, i + 2048)
+                    _fake_columns(piece, s[part], z[part], low, high, fake)
+                    _inside_columns(piece, s[part], z[part], low, high, ok)
+                e, p = add_squares(piece, fake)
+                noise, power, beyond = noise + e, power + p, beyond + ok.size - ok.sum()
+    return noise, power, beyond
+
+
+@_jit
+def minmax(x):
+    # x (n,) float32, no NaN. Floats compare like integers if negative ones are turned around, and
+    # minima of integers are taken many at a time
+    low, high, ordered = np.int32(2**31 - 1), np.int32(-(2**31)), x.view(np.int32)
+    for i in range(ordered.size):
+        v = _turn(ordered[i])
+        low, high = min(low, v), max(high, v)
+    ends = np.array([_turn(low), _turn(high)], np.int32).view(np.float32)
+    return ends[0], ends[1]
+
+
+@_jit
+def _turn(v):
+    return np.int32(v ^ ((v >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+
+
 @_jit
 def nearest_level(x, scale, thresholds, out):
     ratio, count = np.empty(512, np.float32), np.empty(512, np.int32)

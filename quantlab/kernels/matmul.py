@@ -4,9 +4,13 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True)
 def integer_matmul(x, w, x_zero, w_zero):
     # x (M, K), w (K, N) codes, x_zero scalar, w_zero (N,) -> (M, N) int32, zero points removed
+    return _integer_matmul(x, np.ascontiguousarray(w), x_zero, w_zero)  # one layout to compile
+
+
+@njit(cache=True)
+def _integer_matmul(x, w, x_zero, w_zero):
     out = np.zeros((x.shape[0], w.shape[1]), np.int32)
     wide = np.empty(w.shape, np.int32)
     for k in range(w.shape[0]):

@@ -48,6 +48,20 @@ def inside(x, scale, zero_point, qmin, qmax, out):
     return out
 
 
+def measure(x, scale, zero_point, qmin, qmax):
+    # x (A, B, C) float32 -> sums of (x - fake_quantize(x))^2 and of x^2, and how many saturate.
+    # The sums are exact to float64; twins add float32 squares by blocks, to 6 digits
+    fake = fake_quantize(x, scale, zero_point, qmin, qmax, np.empty_like(x))
+    within = inside(x, scale, zero_point, qmin, qmax, np.empty(x.shape, bool))
+    wide = x.astype(np.float64)
+    return ((wide - fake) ** 2).sum(), (wide**2).sum(), int(x.size - within.sum())
+
+
+def minmax(x):
+    # x (n,) float32 -> smallest and largest value
+    return x.min(), x.max()
+
+
 def integer_matmul(x, w, x_zero, w_zero):
     # x (M, K), w (K, N) codes, x_zero scalar, w_zero (N,) -> (M, N) int32, zero points removed
     return (x.astype(np.int32) - np.int32(x_zero)) @ (w.astype(np.int32) - w_zero)

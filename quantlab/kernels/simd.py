@@ -1,0 +1,177 @@
+"""The few instructions that Numba cannot spell, as building blocks for the tiles of this package.
+
+A kernel with intrinsics exists once, for registers of LANES 32-bit numbers: 16 with AVX-512, 8
+with AVX2. Numba files its cache under the CPU features, so the two never meet. Numba compiles
+for one set of features per process; WIDE is read from it, hence no instruction is emitted that
+LLVM does not know here, which would abort the process.
+
+The functions below write LLVM IR: `b` is the builder, everything else are IR values.
+"""
+
+import llvmlite.ir as ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
+
+from quantlab.kernels import compiled_features
+
+WIDE = {"avx512f", "avx512bw", "avx512vl", "avx512vnni"} <= compiled_features()
+LANES = 16 if WIDE else 8
+
+I8, I16, I32, I64, F32 = *(ir.IntType(n) for n in (8, 16, 32, 64)), ir.FloatType()
+BYTES, SHORTS = ir.VectorType(I8, 4 * LANES), ir.VectorType(I16, 2 * LANES)
+INTS, FLOATS = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES)
+WORDS = ir.VectorType(I64, LANES // 2)
+
+
+def index(n):
+    return ir.Constant(I64, n)
+
+
+def same(vector, value):
+    """A constant register with one value in all lanes."""
+    return ir.Constant(vector, [value] * vector.count)
+
+
+def splat(b, scalar, vector):
+    """One scalar in all lanes."""
+    nothing = ir.Constant(vector, ir.Undefined)
+    first = b.insert_element(nothing, scalar, ir.Constant(I32, 0))
+    return b.shuffle_vector(first, nothing, same(ir.VectorType(I32, vector.count), 0))
+
+
+def shuffle(b, x, y, lanes):
+    """The named lanes of x and y, counted through both."""
+    return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
+
+
+def call(b, name, result, *args):
+    """Call an LLVM intrinsic by its name."""
+    kind = ir.FunctionType(result, [a.type for a in args])
+    return b.call(cgutils.get_or_insert_function(b.module, kind, name), args)
+
+
+def data(context, b, array_type, array, at=None):
+    """Pointer to byte `at` of an array's data."""
+    start = b.bitcast(make_array(array_type)(context, b, array).data, I8.as_pointer())
+    return start if at is None else b.gep(start, [at])
+
+
+def after(b, pointer, n):
+    """The pointer n bytes on; n is a Python int or an IR value."""
+    return b.gep(pointer, [index(n) if isinstance(n, int) else n])
+
+
+def load(b, pointer, kind):
+    return b.load(b.bitcast(pointer, kind.as_pointer()), align=1)
+
+
+def store(b, value, pointer):
+    b.store(value, b.bitcast(pointer, value.type.as_pointer()), align=1)
+
+
+def prefetch(b, pointer):
+    """Ask for a cache line that will be read soon."""
+    how = [ir.Constant(I32, n) for n in (0, 2, 1)]  # read, keep in the second level, data
+    call(b, "llvm.prefetch.p0", ir.VoidType(), pointer, *how)
+
+
+def loop(b, count, state, body):
+    """state = body(k, state) for k in range(count); IR values stay in registers."""
+    before = b.block
+    head, inside, done = (b.append_basic_block(name) for name in ("head", "inside", "done"))
+    b.branch(head)
+    b.position_at_end(head)
+    k = b.phi(I64)
+    now = [b.phi(value.type) for value in state]
+    b.cbranch(b.icmp_signed("<", k, count), inside, done)
+    b.position_at_end(inside)
+    following = [b.add(k, index(1)), *body(k, now)]
+    b.branch(head)
+    for phi, first, then in zip([k, *now], [index(0), *state], following, strict=True):
+        phi.add_incoming(first, before)
+        phi.add_incoming(then, b.block)
+    b.position_at_end(done)
+    return now
+
+
+def choose(b, which, cases):
+    """Run cases[which](), a list of Python functions that emit code; 0 <= which < len(cases)."""
+    done = b.append_basic_block("chosen")
+    blocks = [b.append_basic_block("case") for _ in cases]
+    table = b.switch(which, blocks[-1])
+    for number, (block, emit) in enumerate(zip(blocks, cases, strict=True)):
+        if number < len(cases) - 1:
+            table.add_case(index(number), block)
+        b.position_at_end(block)
+        emit()
+        b.branch(done)
+    b.position_at_end(done)
+
+
+def dot4(b, total, unsigned, signed, small=False):
+    """total (LANES int32) + sums of four products, unsigned bytes times signed bytes, exact.
+
+    VNNI does it in one instruction. AVX2 multiplies bytes in pairs and saturates the pair at 16
+    bits: exact where the unsigned bytes stay below 128 (`small`), else even and odd bytes are
+    widened first.
+    """
+    unsigned, signed = b.bitcast(unsigned, INTS), b.bitcast(signed, INTS)
+    if WIDE:
+        return call(b, "llvm.x86.avx512.vpdpbusd.512", INTS, total, unsigned, signed)
+    if small:
+        pairs = call(b, "llvm.x86.avx2.pmadd.ub.sw", SHORTS, b.bitcast(unsigned, BYTES),
+                     b.bitcast(signed, BYTES))
+        return b.add(total, _add_pairs(b, pairs, same(SHORTS, 1)))
+    u, s = b.bitcast(unsigned, SHORTS), b.bitcast(signed, SHORTS)
+    eight = same(SHORTS, 8)
+    even = _add_pairs(b, b.and_(u, same(SHORTS, 255)), b.ashr(b.shl(s, eight), eight))
+    odd = _add_pairs(b, b.lshr(u, eight), b.ashr(s, eight))
+    return b.add(total, b.add(even, odd))
+
+
+def _add_pairs(b, x, y):
+    return call(b, "llvm.x86.avx2.pmadd.wd", INTS, x, y)
+
+
+def add_lanes(b, vector, add):
+    """Sum of all lanes as a tree: the first half plus the second half, until one is left."""
+    while vector.type.count > 1:
+        half = vector.type.count // 2
+        vector = add(shuffle(b, vector, vector, range(half)),
+                     shuffle(b, vector, vector, range(half, 2 * half)))
+    return b.extract_element(vector, ir.Constant(I32, 0))
+
+
+@intrinsic
+def fma(typingctx, x, y, z):
+    """x * y + z in float32 with one rounding."""
+    def emit(context, b, signature, args):
+        return call(b, "llvm.fma.f32", F32, *args)
+    return types.float32(types.float32, types.float32, types.float32), emit
+
+
+@intrinsic
+def stream(typingctx, source, target, at, size):
+    """Copy `size` bytes to byte `at` of target, past the caches; all in whole 64-byte lines.
+
+    An ordinary store first reads the line that it will overwrite. Worth it only beyond the last
+    cache level: what is read again soon must not be thrown out.
+    """
+    def emit(context, b, signature, args):
+        _from = data(context, b, signature.args[0], args[0])
+        to = data(context, b, signature.args[1], args[1], args[2])
+        past = b.module.add_metadata([ir.Constant(I32, 1)])
+
+        def line(k, _):
+            for part in range(0, 64, 4 * LANES):
+                at = b.add(b.mul(k, index(64)), index(part))
+                place = b.bitcast(after(b, to, at), INTS.as_pointer())
+                write = b.store(load(b, after(b, _from, at), INTS), place, align=4 * LANES)
+                write.set_metadata("nontemporal", past)
+            return []
+
+        loop(b, b.lshr(args[3], index(6)), [], line)
+        return context.get_dummy_value()
+    return types.void(source, target, types.intp, types.intp), emit
