@@ -107,7 +107,7 @@ def table(rows: Iterable[Iterable], columns: list[str], *, caption: str = ""):
     """
     from IPython.display import Markdown
 
-    lines = ["| " + " | ".join(columns) + " |", "|" + " :-: |" * len(columns)]
+    lines = ["| " + " | ".join(columns) + " |", "|" + " :-- |" * len(columns)]
     for row in rows:
         cells = [str(cell) for cell in row]
         if len(cells) != len(columns):
