@@ -48,6 +48,29 @@ def check_product():
     same(kernels.integer_matmul(x, w, 9, zero), reference.integer_matmul(x, w, 9, zero))
 
 
+def check_packed_int4():
+    rng = np.random.default_rng(6)
+    for m, n, (groups, size) in itertools.product(
+            (0, 1, 2, 3, 4, 7), (1, 15, 17, 64, 70), ((1, 1), (1, 9), (3, 8), (2, 20), (4, 128))):
+        x = codes(rng, (m, groups * size), np.uint8)
+        w = codes(rng, (n, groups * size), np.int8, -8, 7)
+        scale = rng.uniform(0.01, 1, (n, groups)).astype(np.float32)
+        for x_zero in (0, 3, 255):
+            same(kernels.grouped_matmul(x, w, scale, x_zero),
+                 reference.grouped_matmul(x, w, scale, x_zero))
+
+
+def check_binary_product():
+    rng = np.random.default_rng(7)
+    for m, n, k in itertools.product((0, 1, 3, 4, 6, 13), (1, 7, 8, 31, 32, 33), (1, 64, 65, 300)):
+        a, b = (values(rng, rows * k, 1)[: rows * k].reshape(rows, k) for rows in (m, n))
+        words = [(kernels.pack_signs(x), reference.pack_signs(x)) for x in (a, b)]
+        for got, wanted in words:
+            same(got, wanted)
+        (x, _), (w, _) = words
+        same(kernels.xnor_matmul(x, w, k), reference.xnor_matmul(x, w, k))
+
+
 def values(rng, n, scale):
     """Ties and their neighbors, ends of float32, subnormals, both zeros, ordinary numbers."""
     ties = (rng.integers(-70_000, 70_000, n) + np.float32(0.5)) * np.float32(scale)

@@ -27,6 +27,7 @@ _TWINS = {  # name of a kernel: module of the plain loops, module with vector in
     "quantize_binary": ("elementwise", "elementwise"),
     "inside": ("elementwise", "elementwise"),
     "integer_matmul": ("matmul", "gemm"),
+    "grouped_matmul": ("matmul", "int4"),
     "requantize": ("matmul", "matmul"),
     "pack": ("packing", "packing"),
     "unpack": ("packing", "packing"),
@@ -34,8 +35,8 @@ _TWINS = {  # name of a kernel: module of the plain loops, module with vector in
     "lookup": ("elementwise", "elementwise"),
     "bin_sums": ("clusters", "clusters"),
     "kmeans_cuts": ("clusters", "clusters"),
-    "pack_signs": ("xnor", "xnor"),
-    "xnor_matmul": ("xnor", "xnor"),
+    "pack_signs": ("xnor", "popcount"),
+    "xnor_matmul": ("xnor", "popcount"),
 }
 _path: str | None = None
 

@@ -30,6 +30,27 @@ def _add_row(factor, row, acc):
 
 
 @njit(cache=True)
+def grouped_matmul(x, w, scale, x_zero):
+    # x (M, K) uint8, w (N, K) int8 codes -8..7, scale (N, groups) float32 -> (M, N) float32
+    out, size = np.zeros((x.shape[0], w.shape[0]), np.float32), w.shape[1] // scale.shape[1]
+    for m in range(x.shape[0]):
+        for n in range(w.shape[0]):
+            for g in range(scale.shape[1]):
+                part = slice(g * size, (g + 1) * size)
+                total = np.float32(_dot(x[m, part], w[n, part], np.int32(x_zero)))
+                out[m, n] += np.float32(total * scale[n, g])
+    return out
+
+
+@njit(cache=True)
+def _dot(x, w, x_zero):
+    total = np.int32(0)
+    for k in range(x.size):
+        total = np.int32(total + np.int32(np.int32(np.int32(x[k]) - x_zero) * np.int32(w[k])))
+    return total
+
+
+@njit(cache=True)
 def requantize(acc, multiplier, shift, zero_point, qmin, qmax, out):
     # acc (M, N) int32, multiplier and shift (N,) int64 -> out (M, N) codes; one rounding
     for i in range(acc.shape[0]):

@@ -67,6 +67,17 @@ def integer_matmul(x, w, x_zero, w_zero):
     return (x.astype(np.int32) - np.int32(x_zero)) @ (w.astype(np.int32) - w_zero)
 
 
+def grouped_matmul(x, w, scale, x_zero):
+    # x (M, K) uint8, w (N, K) int8 codes -8..7, scale (N, groups) float32 -> (M, N) float32;
+    # a group's int32 sum is exact, the groups are added in float32 from first to last
+    out, size = np.zeros((x.shape[0], w.shape[0]), np.float32), w.shape[1] // scale.shape[1]
+    for g in range(scale.shape[1]):
+        part = slice(g * size, (g + 1) * size)
+        sums = (x[:, part].astype(np.int32) - np.int32(x_zero)) @ w[:, part].T.astype(np.int32)
+        out += sums.astype(np.float32) * scale[:, g]
+    return out
+
+
 def requantize(acc, multiplier, shift, zero_point, qmin, qmax, out):
     # acc (M, N) int32, multiplier and shift (N,) int64 -> out (M, N) codes; one rounding
     half = np.int64(1) << (shift - 1)
