@@ -59,7 +59,8 @@ function paint(spec, m, point, w, h) {
 function legend(spec, m) {
   const keys = [["ql-quantized", "this setting"]];
   if (m.low && m.high) keys.push(["ql-band", "interval"]);
-  if (others(spec, { name: spec.x }).length > 1) keys.push(["ql-ghost", "other settings"]);
+  const settings = others(spec, { name: spec.x }).length;
+  if (settings > 1 && settings <= 40) keys.push(["ql-ghost", "other settings"]); // as paint draws them
   if (m.law) keys.push(["ql-law", "law"]);
   return keys;
 }
