@@ -36,7 +36,7 @@ def kmeans_levels(x: Any, k: int, *, method: str = "auto") -> np.ndarray:
     values, O(k n log n)); "histogram" (the same over 4096 bins, or 64 k if more; where outliers
     leave most of them empty, over groups of sorted values; up to 64 levels at most 0.1 % above
     the least error); "auto" (exact up to 16,384 values). Lloyd's iterations from random starts
-    end up to 1 % above.
+    end above it: on 2,048 trained weights with 16 levels by 8 % in the median.
     Raises ValueError for bad data, values beyond float32, k outside 1-1024, an unknown method.
     Source: Bruce 1965, Wu 1991, arXiv 1701.07204. Taught in chapter 7.
 
