@@ -82,7 +82,8 @@ class Candles:
     """Candles of one symbol and interval, oldest first, checked when they are made.
 
     Shapes: ``start`` (n,) int64 ms UTC; ``open``, ``high``, ``low``, ``close``, ``volume``,
-    ``turnover`` (n,) float64. float32 cannot hold a millisecond timestamp (it would be off by up to 66 s).
+    ``turnover`` (n,) float64. float32 cannot hold a millisecond timestamp: it would be off by up
+    to 66 s.
     A missing candle is a gap: it is reported, never filled.
 
     Raises: ``CandleError`` for unequal lengths, values that are not finite, prices that are not
