@@ -71,6 +71,15 @@ def store(b, value, pointer):
     b.store(value, b.bitcast(pointer, value.type.as_pointer()), align=1)
 
 
+def fresh(b, pointer):
+    """The same pointer, of which LLVM knows nothing: what is read through it stays in memory.
+
+    Constants would be loaded ahead of a loop, find no register, and wait on an unaligned stack.
+    """
+    kind = ir.FunctionType(pointer.type, [pointer.type])
+    return b.asm(kind, "", "=r,0,~{memory}", [pointer], True)
+
+
 def prefetch(b, pointer):
     """Ask for a cache line that will be read soon."""
     how = [ir.Constant(I32, n) for n in (0, 2, 1)]  # read, keep in the second level, data
@@ -142,6 +151,14 @@ def add_lanes(b, vector, add):
         vector = add(shuffle(b, vector, vector, range(half)),
                      shuffle(b, vector, vector, range(half, 2 * half)))
     return b.extract_element(vector, ir.Constant(I32, 0))
+
+
+def nearest(b, floats):
+    """int32 from float32, ties to even, -2**31 for what does not fit, in one instruction."""
+    if WIDE:
+        rest = same(INTS, 0), ir.Constant(I16, -1), ir.Constant(I32, 4)  # all lanes, usual rounding
+        return call(b, "llvm.x86.avx512.mask.cvtps2dq.512", INTS, floats, *rest)
+    return call(b, "llvm.x86.avx.cvt.ps2dq.256", INTS, floats)
 
 
 @intrinsic

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
+from quantlab.nn.compiled import compile_layers
 from quantlab.nn.evaluate import decisions
 from quantlab.nn.layers import LinearLayer, check_rows
 from quantlab.nn.training import (
@@ -178,3 +180,17 @@ class TradingModel:
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Return the decision per row, (n,) int64: 1 where the logit is positive, or argmax."""
         return decisions(self.predict_logits(x))
+
+    def compile(self) -> Callable[[np.ndarray], Any]:
+        """Return predict(x) for one sample: the weights, frozen in one compiled function.
+
+        x float32 (n_0,); the result is the logit, or float32 (k,). A call of a small network
+        takes a quarter of a microsecond from Python, NumPy several. Details: `nn.compiled`.
+        Raises ValueError for layers that cannot be frozen. Taught in chapter 12.
+
+        >>> model = TradingModel((2, 8, 1), seed=1)
+        >>> predict, x = model.compile(), np.float32([[0.5, -1.0]])
+        >>> bool(abs(predict(x[0]) - model.predict_logits(x)[0]) < 1e-5)
+        True
+        """
+        return compile_layers(self.layers)

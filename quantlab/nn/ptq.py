@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from quantlab.calibration import choose_params
 from quantlab.error import saturation_rate, snr_db
+from quantlab.nn.compiled import compile_layers
 from quantlab.nn.evaluate import decisions
 from quantlab.nn.layers import (
     BinaryLinearLayer,
@@ -86,6 +88,22 @@ class QuantizedModel:
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Return the decision per row, (n,) int64: 1 where the logit is positive, or argmax."""
         return decisions(self.predict_logits(x))
+
+    def compile(self) -> Callable[[np.ndarray], Any]:
+        """Return predict(x) for one sample: codes and grids, frozen in one compiled function.
+
+        x float32 (n_0,); the result is the logit, or float32 (k,). A call of a small network
+        takes a quarter of a microsecond from Python, integers all the way. Details: `nn.compiled`.
+        Raises ValueError for layers that cannot be frozen. Taught in chapter 12.
+
+        >>> model = TradingModel((2, 8, 1), seed=1)
+        >>> rows = np.random.default_rng(0).standard_normal((100, 2))
+        >>> quantized = post_training_quantize(model, rows)
+        >>> predict, x = quantized.compile(), np.float32([[0.5, -1.0]])
+        >>> bool(abs(predict(x[0]) - quantized.predict_logits(x)[0]) < 1e-5)
+        True
+        """
+        return compile_layers(self.layers)
 
     def layer_report(self, x: np.ndarray) -> list[dict]:
         """Return one dict per layer on rows x: what rounding its weights and inputs did.
