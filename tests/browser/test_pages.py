@@ -133,3 +133,16 @@ def test_still_picture_without_javascript(browser, book, path):
             box = still.bounding_box()
             assert box and box["width"] > 100 and box["height"] > 60
             assert still.evaluate("e => e.complete && e.naturalWidth") > 100
+
+
+def test_every_quiz_choice_explains_itself(browser, book, site, path):
+    with visit(browser, addresses(book, site, path)["http"]) as (page, problems):
+        for question in page.query_selector_all(".ql-quiz li"):
+            choices = question.query_selector_all("details")
+            for choice in choices:
+                choice.query_selector("summary").press("Enter")
+                reason = choice.query_selector("p")
+                assert reason.is_visible() and len(reason.text_content()) > len("Right. "), path
+                still_open = [c for c in choices if c.evaluate("e => e.open")]
+                assert len(still_open) == 1, f"{path}: a second choice stays open"
+        assert not problems, "\n".join(problems)
