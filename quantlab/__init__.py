@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submodules=["kernels", "market", "nn", "teach"],
     submod_attrs={
+        "kernels": ["warm"],
         "scheme": ["QuantizationParams", "QuantizationScheme"],
         "calibration": ["HistogramObserver", "MinMaxObserver", "choose_params"],
         "tensor": [

@@ -85,6 +85,9 @@ def check_large_layers():
     model, x = network(600, 300, 2)  # loops, not unrolled; more bytes than are left unprefetched
     compare(ql.post_training_quantize(model, x[1:]), x, exact=True)
     compare(model, x, exact=False)
+    model, x = network(700, 400, 3)  # layer by layer
+    compare(ql.post_training_quantize(model, x[1:]), x, exact=True)
+    compare(ql.post_training_quantize(model, x[1:], 4, block_size=100), x, exact=False, close=0.02)
 
 
 def check_refusals():

@@ -192,6 +192,7 @@ def test_avx2_is_forced_before_anything_compiles_or_not_at_all():
 
 def main():
     print(kernels.path())
+    kernels.warm()
     for name, check in CHECKS.items():
         check()
         print(name)

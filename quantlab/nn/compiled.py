@@ -9,6 +9,9 @@ import numpy as np
 
 from quantlab import kernels
 from quantlab.nn.layers import BinaryLinearLayer, LinearLayer, QuantizedLinearLayer
+from quantlab.tensor import quantize
+
+FUSED = 2**18  # weights up to which a network becomes one function, whose length grows with them
 
 
 def compile_layers(layers: Sequence[Any]) -> Callable[[np.ndarray], Any]:
@@ -18,13 +21,16 @@ def compile_layers(layers: Sequence[Any]) -> Callable[[np.ndarray], Any]:
     any kind and mixed: float32, 8-bit and packed 4-bit weights with inputs on a static unsigned
     grid, binary, and weights only (which run in float32). `predict.rows(x)` takes (n, n_in) and
     runs sample after sample; `predict.nbytes` is the size of the frozen weights. Compiling takes
-    about a second. On the paths numba and reference predict runs the layers one by one.
+    about a second. A network of more than FUSED weights is packed, and runs layer by layer
+    through the kernels of whole batches; on the paths numba and reference every network does.
     Raises ValueError for dynamic grids and weights with a zero point.
     """
     for layer in layers:
         _check(layer)
     if kernels.path() not in ("avx2", "avx512"):
         return _one_by_one(list(layers))
+    if sum(layer.shape[0] * layer.shape[1] for layer in layers) > FUSED:
+        return _one_by_one(list(layers), [_packed(layer) for layer in layers])
     from quantlab.kernels import inference
 
     weights = inference._Weights()
@@ -64,29 +70,61 @@ def _plan(inference: Any, layer: Any, last: bool, weights: Any) -> Any:
         if last and inference.FewOutputs.fits(weight):
             return inference.FewOutputs(weight, None, layer.bias, None, weights)
         return inference.FloatLayer(weight, layer.bias, weights)
-    grid, p = layer.activation, layer.weight.params
-    codes = np.ascontiguousarray(layer.weight.codes).astype(np.int8)
-    step = grid.scale * p.scale  # (), (out,) or (out, groups)
-    groups = 1 if p.block_size is None else step.shape[1]
-    step = np.broadcast_to(step.reshape(-1, groups), (codes.shape[0], groups))
+    grid, (codes, step) = layer.activation, _step(layer)
     bits = 4 if codes.min() >= -8 and codes.max() <= 7 else 8
     where = float(grid.scale), int(grid.zero_point), grid.qmax
-    if last and groups == 1 and inference.FewOutputs.fits(codes, where):
+    if last and step.shape[1] == 1 and inference.FewOutputs.fits(codes, where):
         return inference.FewOutputs(codes, step[:, 0], layer.bias, where, weights)
     return inference.IntegerLayer(codes, step, layer.bias, where, bits, weights)
 
 
-def _one_by_one(layers: list[Any]) -> Callable[[np.ndarray], Any]:
-    width = layers[0].shape[1]
+def _step(layer: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Codes as int8, and real value of one step of the accumulator, (out, groups)."""
+    p = layer.weight.params
+    step = layer.activation.scale * p.scale  # (), (out,) or (out, groups)
+    groups = 1 if p.block_size is None else step.shape[1]
+    codes = np.ascontiguousarray(layer.weight.codes).astype(np.int8)
+    return codes, np.broadcast_to(step.reshape(-1, groups), (codes.shape[0], groups))
+
+
+def _plain(layer: Any) -> Callable[[np.ndarray], np.ndarray]:
+    integer = (isinstance(layer, QuantizedLinearLayer) and layer.activation is not None
+               and layer.weight.params.block_size is None)
+    return layer.integer_forward if integer else layer.forward
+
+
+def _packed(layer: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """The layer as a function of rows, its weights packed once."""
+    if not isinstance(layer, QuantizedLinearLayer) or layer.activation is None:
+        return layer.forward
+    from quantlab.kernels import gemm, int4
+
+    (codes, step), grid, bias = _step(layer), layer.activation, layer.bias
+    zero, (outputs, groups) = int(grid.zero_point), step.shape
+    if codes.min() >= -8 and codes.max() <= 7:
+        weights = int4.pack(codes, step)
+        return lambda x: int4.multiply(*int4.pack_inputs(quantize(x, grid).codes, groups), zero,
+                                       *weights, outputs) + bias
+    if groups > 1:
+        return layer.forward
+    panels, sums = gemm.pack_panels(codes)
+    start, scale = np.int32(-zero) * sums, step[:, 0].copy()
+
+    def forward(x: np.ndarray) -> np.ndarray:
+        rows, small = gemm.pack_rows(gemm.in_fours(quantize(x, grid).codes))
+        sums = gemm.multiply(rows, x.shape[0], small, panels, start, outputs)
+        return sums.astype(np.float32) * scale + bias
+    return forward
+
+
+def _one_by_one(layers: list[Any], steps: list[Any] | None = None) -> Callable[[np.ndarray], Any]:
+    width, steps = layers[0].shape[1], steps or [_plain(layer) for layer in layers]
 
     def rows(x: np.ndarray) -> np.ndarray:
         x = np.ascontiguousarray(x, np.float32)
-        for layer in layers:
-            integer = (isinstance(layer, QuantizedLinearLayer) and layer.activation is not None
-                       and layer.weight.params.block_size is None)
-            x = layer.integer_forward(x) if integer else layer.forward(x)
-            x = np.maximum(x, 0) if layer is not layers[-1] else x
-        return x
+        for step in steps[:-1]:
+            x = np.maximum(step(x), 0)
+        return steps[-1](x)
 
     def predict(x: np.ndarray) -> Any:
         if x.shape != (width,) or x.dtype != np.float32:
