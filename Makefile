@@ -23,7 +23,7 @@ OFFLINE := $(if $(QUANTLAB_BYBIT_URL),,1)
 NOTEBOOKS := $(wildcard chapters/*.ipynb book/*.ipynb)
 TESTED := README.md quantlab tests $(NOTEBOOKS)
 
-.PHONY: book test lab serve lint lock screenshot clean help
+.PHONY: book test lab bench serve lint lock screenshot clean help
 .DEFAULT_GOAL := help
 
 book: ## build the book and print the address to open
@@ -37,6 +37,10 @@ test: ## run every check, fastest first; the end says what was skipped and why
 lab: ## open the notebooks in JupyterLab
 	@$(ENVIRONMENT) requirements.lock $(PYTHON)
 	@$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" book/index.ipynb
+
+bench: ## time the kernels beside NumPy, onnxruntime and, if installed, torch; writes benchmarks/latest.md
+	@$(ENVIRONMENT) requirements-test.lock $(PYTHON)
+	@$(BIN)/python benchmarks/run.py
 
 serve: book ## serve the built pages on this machine
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

@@ -21,30 +21,32 @@ from quantlab.kernels import matmul, simd
 
 ROWS, VECTORS = (6, 4) if simd.WIDE else (4, 2)
 COLUMNS = VECTORS * simd.LANES
-BLOCK = 256  # groups of K at a time: a panel of 256 groups is 64 KB, and stays in the second level
+PACKED = 512  # groups of K from which rows are packed
+BLOCK = 1024  # groups of K at a time: a panel of so many is 256 KB, and stays in the second level
 AHEAD = 3072  # bytes between the weights in use and those asked for, when one row streams them
 _CASES = [(rows, small) for small in ((False,) if simd.WIDE else (False, True))
           for rows in range(1, ROWS + 1)]
 
 
 @intrinsic
-def _tile(typingctx, case, x, x_at, w, w_at, groups, start, start_at, start_step, out, out_at,
-          out_step):
+def _tile(typingctx, case, x, x_at, row_step, k_step, w, w_at, groups, start, start_at, start_step,
+          out, out_at, out_step):
     """out (rows, COLUMNS) int32 = start + x . w over `groups` groups; positions in elements.
 
-    start: COLUMNS values for all rows (start_step 0), or `out` itself, to go on adding.
+    x: row_step bytes to the next row, k_step to the next group. start: COLUMNS values for all rows
+    (start_step 0), or `out` itself, to go on adding.
     """
     at = types.intp
-    signature = types.void(at, x, at, w, at, at, start, at, at, out, at, at)
+    signature = types.void(at, x, at, at, at, w, at, at, start, at, at, out, at, at)
 
     def emit(context, b, signature, args):
         def place(n, scale):
             return simd.data(context, b, signature.args[n], args[n],
                              b.mul(args[n + 1], simd.index(scale)))
 
-        px, pw, ps, po = place(1, 1), place(3, 1), place(6, 4), place(9, 4)
-        steps = [b.mul(args[n], simd.index(4)) for n in (8, 11)]
-        rest = px, pw, args[5], ps, po, steps
+        px, pw, ps, po = place(1, 1), place(5, 1), place(8, 4), place(11, 4)
+        steps = [b.mul(args[n], simd.index(4)) for n in (10, 13)] + list(args[3:5])
+        rest = px, pw, args[7], ps, po, steps
         simd.choose(b, args[0], [lambda rows=rows, small=small: _emit_tile(b, rows, small, *rest)
                                  for rows, small in _CASES])
         return context.get_dummy_value()
@@ -57,7 +59,7 @@ def _emit_tile(b, rows, small, px, pw, groups, ps, po, steps):
         return simd.after(b, row, 4 * simd.LANES * v)
 
     def group(k, sums):
-        inputs = simd.after(b, px, b.mul(k, simd.index(4 * rows)))
+        inputs = simd.after(b, px, b.mul(k, steps[3]))
         panel = simd.after(b, pw, b.mul(k, simd.index(4 * COLUMNS)))
         if rows == 1:
             for line in range(0, 4 * COLUMNS, 64):
@@ -65,22 +67,24 @@ def _emit_tile(b, rows, small, px, pw, groups, ps, po, steps):
         weights = [simd.load(b, simd.after(b, panel, 4 * simd.LANES * v), simd.INTS)
                    for v in range(VECTORS)]
         for r in range(rows):
-            four = simd.splat(b, simd.load(b, simd.after(b, inputs, 4 * r), simd.I32), simd.INTS)
+            four = simd.splat(b, simd.load(b, cell(inputs, steps[2], r, 0), simd.I32), simd.INTS)
             for v in range(VECTORS):
                 yield simd.dot4(b, sums[r * VECTORS + v], four, weights[v], small)
 
     cells = [(r, v) for r in range(rows) for v in range(VECTORS)]
     sums = [simd.load(b, cell(ps, steps[0], r, v), simd.INTS) for r, v in cells]
+    for r, v in cells:  # the lines that will be written arrive while the sums grow
+        simd.prefetch(b, cell(po, steps[1], r, v), write=True)
     sums = simd.loop(b, groups, sums, group)
     for total, (r, v) in zip(sums, cells, strict=True):
         simd.store(b, total, cell(po, steps[1], r, v))
 
 
 @njit(cache=True)
-def multiply(x, rows, small, w, start, columns):
-    # x packed by pack_rows, w (panels, groups, COLUMNS, 4), start (panels * COLUMNS,) int32
-    # -> (rows, columns) int32 = start + x @ w
-    out = np.empty((rows, columns), np.int32)
+def multiply(x, small, w, start, out):
+    # x from `prepare`, w (panels, groups, COLUMNS, 4), start (panels * COLUMNS,) int32
+    # -> out (rows, columns) int32 = start + x @ w
+    rows, columns = out.shape
     edge = np.empty((ROWS, COLUMNS), np.int32)
     groups, first = w.shape[1], ROWS if small and not simd.WIDE else 0
     for panel in range(w.shape[0]):
@@ -91,16 +95,30 @@ def multiply(x, rows, small, w, start, columns):
             depth = min(block, groups - k)
             for row in range(0, rows, ROWS):
                 height = min(ROWS, rows - row)
-                case, x_at = first + height - 1, 4 * (row * groups + height * k)
-                w_at, at = 4 * COLUMNS * (panel * groups + k), row * columns + left
+                # side by side in turns of four bytes, or one row after the other
+                side = height if groups >= PACKED else 1
+                place = 4 * (row * groups + side * k), 4 if side > 1 else 4 * groups, 4 * side
+                weights = w, 4 * COLUMNS * (panel * groups + k), depth
+                case, at = first + height - 1, row * columns + left
                 if not whole:
-                    _tile(case, x, x_at, w, w_at, depth, start, left, 0, edge, 0, COLUMNS)
+                    _tile(case, x, *place, *weights, start, left, 0, edge, 0, COLUMNS)
                     out[row : row + height, left:] = edge[:height, : columns - left]
                 elif k == 0:
-                    _tile(case, x, x_at, w, w_at, depth, start, left, 0, out, at, columns)
+                    _tile(case, x, *place, *weights, start, left, 0, out, at, columns)
                 else:
-                    _tile(case, x, x_at, w, w_at, depth, out, at, columns, out, at, columns)
+                    _tile(case, x, *place, *weights, out, at, columns, out, at, columns)
     return out
+
+
+def prepare(x, flip=0):
+    # x (M, K) bytes -> the same for `multiply`, and True where all bytes are below 128, which
+    # only AVX2 asks; flip as in `in_fours`. Long rows are packed: ROWS of them, each in a page of
+    # its own, would crowd each other out of the caches
+    fours = in_fours(x, flip)
+    if fours.shape[1] >= PACKED:
+        return pack_rows(fours)
+    octets = fours.reshape(-1).view(np.uint8)
+    return octets, simd.WIDE or not octets.size or octets.max() < 128
 
 
 def in_fours(x, flip=0):
@@ -170,10 +188,11 @@ def integer_matmul(x, w, x_zero, w_zero):
         return matmul.integer_matmul(x, w, x_zero, w_zero)
     x_flip, w_flip = 128 * (x.dtype.kind == "i"), 128 * (w.dtype.kind == "u")
     panels, sums = pack_panels(np.ascontiguousarray(w.T), w_flip)
-    packed, small = pack_rows(in_fours(x, x_flip))
+    packed, small = prepare(x, x_flip)
     # sum (x - a)(w - b) = sum x w - a sum w - b sum (x - a), in arithmetic modulo 2^32
     x_zero, w_zero = np.int32(x_zero + x_flip), w_zero - np.int32(w_flip)
-    out = multiply(packed, x.shape[0], small, panels, -x_zero * sums, w.shape[1])
+    out = np.empty((x.shape[0], w.shape[1]), np.int32)
+    multiply(packed, small, panels, -x_zero * sums, out)
     if w_zero.any():
         rest = x.sum(axis=1, dtype=np.int32) + np.int32((x_flip - x_zero) * x.shape[1])
         out -= rest[:, None] * w_zero

@@ -80,9 +80,9 @@ def fresh(b, pointer):
     return b.asm(kind, "", "=r,0,~{memory}", [pointer], True)
 
 
-def prefetch(b, pointer):
-    """Ask for a cache line that will be read soon."""
-    how = [ir.Constant(I32, n) for n in (0, 2, 1)]  # read, keep in the second level, data
+def prefetch(b, pointer, write=False):
+    """Ask for a cache line that will be read or written soon."""
+    how = [ir.Constant(I32, n) for n in ((1, 3, 1) if write else (0, 2, 1))]  # what for, how near
     call(b, "llvm.prefetch.p0", ir.VoidType(), pointer, *how)
 
 

@@ -25,7 +25,6 @@ from quantlab.kernels.elementwise import (
     _quantize_columns,
     _quantize_shared,
     _row,
-    add_squares,
 )
 from quantlab.kernels.elementwise import measure as _measure_by_division
 
@@ -148,34 +147,35 @@ def dequantize(codes, scale, zero_point, out):
     return out
 
 
-@_jit
-def _saturate(x, s, z, low, high, out):
+# Squares may be added in any order; nothing that decides about a code is a sum.
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def _measure_piece(x, s, z, low, high):
     # as _fake_piece, but the clip lies one step beyond the ends, to see who would pass them
     inverse, bottom, top = np.float32(1) / s, low - z, high - z
     below, above = (bottom - np.float32(1)) * s, (top + np.float32(1)) * s
-    beyond = np.int32(0)
+    noise, power, beyond = np.float32(0), np.float32(0), np.int32(0)
     for i in range(x.size):
         v = min(max(x[i], below), above)
         q = v * inverse
         wanted = np.rint(simd.fma(simd.fma(-q, s, v), inverse, q))
         code = min(max(wanted, bottom), top)
         beyond = np.int32(beyond + np.int32(wanted != code))
-        out[i] = code * s
-    return beyond
+        d = x[i] - code * s
+        noise += d * d
+        power += x[i] * x[i]
+    return np.float64(noise), np.float64(power), beyond
 
 
 @_jit
 def measure(x, scale, zero_point, qmin, qmax):
     if scale.shape[2] > 1 or not (SMALL < scale.min() and scale.max() < LARGE):
         return _measure_by_division(x, scale, zero_point, qmin, qmax)
-    low, high, block = np.float32(qmin), np.float32(qmax), np.empty(BLOCK, np.float32)
+    low, high = np.float32(qmin), np.float32(qmax)
     noise, power, beyond = 0.0, 0.0, 0
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
             s, z = _row(scale, a, b)[0], np.float32(_row(zero_point, a, b)[0])
             for i in range(0, x.shape[2], BLOCK):
-                piece = x[a, b, i : i + BLOCK]
-                beyond += _saturate(piece, s, z, low, high, block)
-                e, p = add_squares(piece, block)
-                noise, power = noise + e, power + p
+                e, p, more = _measure_piece(x[a, b, i : i + BLOCK], s, z, low, high)
+                noise, power, beyond = noise + e, power + p, beyond + more
     return noise, power, beyond

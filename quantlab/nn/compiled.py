@@ -111,8 +111,8 @@ def _packed(layer: Any) -> Callable[[np.ndarray], np.ndarray]:
     start, scale = np.int32(-zero) * sums, step[:, 0].copy()
 
     def forward(x: np.ndarray) -> np.ndarray:
-        rows, small = gemm.pack_rows(gemm.in_fours(quantize(x, grid).codes))
-        sums = gemm.multiply(rows, x.shape[0], small, panels, start, outputs)
+        out = np.empty((x.shape[0], outputs), np.int32)
+        sums = gemm.multiply(*gemm.prepare(quantize(x, grid).codes), panels, start, out)
         return sums.astype(np.float32) * scale + bias
     return forward
 
