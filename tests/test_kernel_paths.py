@@ -35,7 +35,7 @@ def codes(rng, shape, dtype, low=None, high=None):
 def check_product():
     rng = np.random.default_rng(1)
     shapes = [*itertools.product((0, 1, 2, 5, 6, 7, 13), (1, 3, 4, 5, 66), (1, 15, 17, 64, 65)),
-              (1, 1100, 64), (13, 1030, 70), (4, 2052, 33)]
+              (1, 1100, 64), (13, 1030, 70), (4, 2052, 33), (7, 4100, 65), (8, 9001, 128)]
     for (m, k, n), x_type, w_type in itertools.product(shapes, BYTES, BYTES):
         x = codes(rng, (m, k), x_type, high=rng.choice([127, np.iinfo(x_type).max]))
         w = codes(rng, (k, n), w_type)

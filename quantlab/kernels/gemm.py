@@ -85,28 +85,32 @@ def multiply(x, small, w, start, out):
     # x from `prepare`, w (panels, groups, COLUMNS, 4), start (panels * COLUMNS,) int32
     # -> out (rows, columns) int32 = start + x @ w
     rows, columns = out.shape
-    edge = np.empty((ROWS, COLUMNS), np.int32)
+    flat, edge = out.reshape(-1), np.empty(ROWS * COLUMNS, np.int32)
     groups, first = w.shape[1], ROWS if small and not simd.WIDE else 0
     for panel in range(w.shape[0]):
         left = panel * COLUMNS
         whole = left + COLUMNS <= columns
         block = BLOCK if whole else max(groups, 1)
         for k in range(0, max(groups, 1), block):
-            depth = min(block, groups - k)
+            depth, w_at = min(block, groups - k), 4 * COLUMNS * (panel * groups + k)
             for row in range(0, rows, ROWS):
-                height = min(ROWS, rows - row)
+                height, at = min(ROWS, rows - row), row * columns + left
                 # side by side in turns of four bytes, or one row after the other
                 side = height if groups >= PACKED else 1
-                place = 4 * (row * groups + side * k), 4 if side > 1 else 4 * groups, 4 * side
-                weights = w, 4 * COLUMNS * (panel * groups + k), depth
-                case, at = first + height - 1, row * columns + left
+                x_at, row_step = 4 * (row * groups + side * k), 4 if side > 1 else 4 * groups
+                source, source_at, source_step = start, left, 0
+                target, target_at, target_step = flat, at, columns
+                if k > 0:
+                    source, source_at, source_step = flat, at, columns
                 if not whole:
-                    _tile(case, x, *place, *weights, start, left, 0, edge, 0, COLUMNS)
-                    out[row : row + height, left:] = edge[:height, : columns - left]
-                elif k == 0:
-                    _tile(case, x, *place, *weights, start, left, 0, out, at, columns)
-                else:
-                    _tile(case, x, *place, *weights, out, at, columns, out, at, columns)
+                    target, target_at, target_step = edge, 0, COLUMNS
+                # one call: its code holds every height of a tile
+                _tile(first + height - 1, x, x_at, row_step, 4 * side, w, w_at, depth,
+                      source, source_at, source_step, target, target_at, target_step)
+                if not whole:
+                    for r in range(height):
+                        for c in range(columns - left):
+                            out[row + r, left + c] = edge[r * COLUMNS + c]
     return out
 
 
