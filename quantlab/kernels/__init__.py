@@ -23,7 +23,7 @@ _TWINS = {  # name of a kernel: module of the plain loops, module with vector in
     "dequantize": ("elementwise", "streaming"),
     "fake_quantize": ("elementwise", "streaming"),
     "measure": ("elementwise", "streaming"),
-    "minmax": ("elementwise", "elementwise"),
+    "minmax": ("elementwise", "streaming"),
     "quantize_binary": ("elementwise", "elementwise"),
     "inside": ("elementwise", "elementwise"),
     "integer_matmul": ("matmul", "gemm"),

@@ -13,7 +13,7 @@ _jit = njit(cache=True, error_model="numpy")
 
 
 @_jit
-def _row(scale, a, b):
+def row_of(scale, a, b):
     # row (a, b) of scales of shape (A or 1, B or 1, C or 1)
     return scale[a if scale.shape[0] > 1 else 0, b if scale.shape[1] > 1 else 0]
 
@@ -23,7 +23,7 @@ def quantize(x, scale, zero_point, qmin, qmax, out):
     low, high = np.float32(qmin), np.float32(qmax)
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s, z = _row(scale, a, b), _row(zero_point, a, b)
+            s, z = row_of(scale, a, b), row_of(zero_point, a, b)
             if s.size == 1:
                 _quantize_shared(x[a, b], s[0], np.float32(z[0]), low, high, out[a, b])
             else:
@@ -47,7 +47,7 @@ def _quantize_columns(x, s, z, low, high, out):
 def dequantize(codes, scale, zero_point, out):
     for a in range(codes.shape[0]):
         for b in range(codes.shape[1]):
-            s, z = _row(scale, a, b), _row(zero_point, a, b)
+            s, z = row_of(scale, a, b), row_of(zero_point, a, b)
             if s.size == 1:
                 _dequantize_shared(codes[a, b], s[0], z[0], out[a, b])
             else:
@@ -72,7 +72,7 @@ def fake_quantize(x, scale, zero_point, qmin, qmax, out):
     low, high = np.float32(qmin), np.float32(qmax)
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s, z = _row(scale, a, b), _row(zero_point, a, b)
+            s, z = row_of(scale, a, b), row_of(zero_point, a, b)
             if s.size == 1:
                 _fake_shared(x[a, b], s[0], np.float32(z[0]), low, high, out[a, b])
             else:
@@ -107,7 +107,7 @@ def inside(x, scale, zero_point, qmin, qmax, out):
     low, high = np.float32(qmin), np.float32(qmax)
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s, z = _row(scale, a, b), _row(zero_point, a, b)
+            s, z = row_of(scale, a, b), row_of(zero_point, a, b)
             if s.size == 1:
                 _inside_shared(x[a, b], s[0], np.float32(z[0]), low, high, out[a, b])
             else:
@@ -147,7 +147,7 @@ def measure(x, scale, zero_point, qmin, qmax):
     noise, power, beyond = 0.0, 0.0, 0
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s, z = _row(scale, a, b), _row(zero_point, a, b)
+            s, z = row_of(scale, a, b), row_of(zero_point, a, b)
             for i in range(0, x.shape[2], 2048):
                 piece = x[a, b, i : i + 2048]
                 fake, ok = block[: piece.size], within[: piece.size]
@@ -186,7 +186,7 @@ def nearest_level(x, scale, thresholds, out):
     ratio, count = np.empty(512, np.float32), np.empty(512, np.int32)
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s = _row(scale, a, b)
+            s = row_of(scale, a, b)
             for start in range(0, x.shape[2], 512):  # a piece that stays in the nearest cache
                 piece = slice(start, min(start + 512, x.shape[2]))
                 v = ratio[: piece.stop - start]
@@ -235,7 +235,7 @@ def _search_below(v, thresholds, out):
 def lookup(codes, scale, levels, out):
     for a in range(codes.shape[0]):
         for b in range(codes.shape[1]):
-            s = _row(scale, a, b)
+            s = row_of(scale, a, b)
             if s.size == 1:
                 _lookup_shared(codes[a, b], s[0], levels, out[a, b])
             else:

@@ -116,18 +116,6 @@ def _fold(b, sums, vectors, add):
     return sums
 
 
-def _larger(b, x, y):
-    return b.select(b.fcmp_ordered(">", x, y), x, y)
-
-
-def _smaller(b, x, y):
-    return b.select(b.fcmp_ordered("<", x, y), x, y)
-
-
-def _fma(b, x, y, z):
-    return simd.call(b, f"llvm.fma.v{LANES}f32", simd.FLOATS, x, y, z)
-
-
 class FloatLayer(_Layer):
     """weight (out, in) float32, bias (out,): fused multiply-adds, sums in an order of their own."""
 
@@ -152,7 +140,7 @@ class FloatLayer(_Layer):
                 at = simd.after(b, self.buffer, b.mul(k, simd.index(4 * self.split)))
                 x = simd.load(b, simd.after(b, at, 4 * (n // self.vectors)), simd.F32)
                 w = simd.load(b, simd.after(b, place, size * n), simd.FLOATS)
-                yield _fma(b, simd.splat(b, x, simd.FLOATS), w, sums[n])
+                yield simd.fused(b, simd.splat(b, x, simd.FLOATS), w, sums[n])
 
         sums = self.k_loop(b, self.steps, self.w + block * self.steps * size * many, size * many,
                            [simd.same(simd.FLOATS, 0.0)] * many, step)
@@ -164,12 +152,12 @@ def _on_grid(b, values, grid, positive):
     scale, zero, top = grid
     s, low, high = (simd.same(simd.FLOATS, float(np.float32(v) * np.float32(scale)))
                     for v in (1, -zero, top - zero))
-    v = _smaller(b, values if positive else _larger(b, values, low), high)
+    v = simd.smaller(b, values if positive else simd.larger(b, values, low), high)
     if not SMALL < scale < LARGE:
         return b.fdiv(v, s)
     inverse = simd.same(simd.FLOATS, float(np.float32(1) / np.float32(scale)))
     q = b.fmul(v, inverse)
-    return _fma(b, _fma(b, b.fneg(q), s, v), inverse, q)
+    return simd.fused(b, simd.fused(b, b.fneg(q), s, v), inverse, q)
 
 
 class IntegerLayer(_Layer):
@@ -280,10 +268,10 @@ class FewOutputs:
     def take(self, b, column, values, positive):
         if self.grid is not None:
             values = _on_grid(b, values, self.grid, positive)
-            values = simd.call(b, f"llvm.rint.v{LANES}f32", simd.FLOATS, values)
+            values = simd.rint(b, values)
         for n in range(self.n_out):
             w = simd.after(b, self.base, self.w + 4 * (n * self.width + column))
-            self.sums[n] = _fma(b, values, simd.load(b, w, simd.FLOATS), self.sums[n])
+            self.sums[n] = simd.fused(b, values, simd.load(b, w, simd.FLOATS), self.sums[n])
 
     def outputs(self, b):
         for n, total in enumerate(self.sums):
@@ -382,7 +370,7 @@ def _forward(layers, n_in, n_out, address):
             for layer, following in zip(layers, [*layers[1:], None], strict=True):
                 for column, values in layer.outputs(b):
                     if following is not None:
-                        positive = _larger(b, values, simd.same(simd.FLOATS, 0.0))  # the ReLU
+                        positive = simd.larger(b, values, simd.same(simd.FLOATS, 0.0))  # the ReLU
                         following.take(b, column, positive, True)
                     elif n_out == 1:
                         scalar = values.type == simd.F32

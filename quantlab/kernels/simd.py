@@ -11,6 +11,7 @@ The functions below write LLVM IR: `b` is the builder, everything else are IR va
 import llvmlite.ir as ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
@@ -53,7 +54,9 @@ def call(b, name, result, *args):
 
 
 def data(context, b, array_type, array, at=None):
-    """Pointer to byte `at` of an array's data."""
+    """Pointer to byte `at` of the data of an array, which lies in one piece."""
+    if array_type.layout != "C":
+        raise TypingError(f"a kernel got {array_type}: make it contiguous first")
     start = b.bitcast(make_array(array_type)(context, b, array).data, I8.as_pointer())
     return start if at is None else b.gep(start, [at])
 
@@ -67,8 +70,16 @@ def load(b, pointer, kind):
     return b.load(b.bitcast(pointer, kind.as_pointer()), align=1)
 
 
-def store(b, value, pointer):
-    b.store(value, b.bitcast(pointer, value.type.as_pointer()), align=1)
+def store(b, value, pointer, past=False):
+    """past: beyond the caches, in whole registers.
+
+    An ordinary store first reads the line that it will overwrite. To go past the caches pays only
+    beyond the last of them: what is read again soon must not be thrown out.
+    """
+    place = b.bitcast(pointer, value.type.as_pointer())
+    write = b.store(value, place, align=4 * LANES if past else 1)
+    if past:
+        write.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(I32, 1)]))
 
 
 def fresh(b, pointer):
@@ -161,34 +172,61 @@ def nearest(b, floats):
     return call(b, "llvm.x86.avx.cvt.ps2dq.256", INTS, floats)
 
 
-@intrinsic
-def fma(typingctx, x, y, z):
-    """x * y + z in float32 with one rounding."""
-    def emit(context, b, signature, args):
-        return call(b, "llvm.fma.f32", F32, *args)
-    return types.float32(types.float32, types.float32, types.float32), emit
+def join(b, vectors):
+    """Vectors one after the other in one; as many as a power of two."""
+    while len(vectors) > 1:
+        many = range(2 * vectors[0].type.count)
+        vectors = [shuffle(b, *pair, many)
+                   for pair in zip(vectors[::2], vectors[1::2], strict=True)]
+    return vectors[0]
 
 
-@intrinsic
-def stream(typingctx, source, target, at, size):
-    """Copy `size` bytes to byte `at` of target, past the caches; all in whole 64-byte lines.
+def to_bytes(b, four, zero, ends, signed):
+    """Four registers of int32, plus zero, between two ends, as one register of bytes.
 
-    An ordinary store first reads the line that it will overwrite. Worth it only beyond the last
-    cache level: what is read again soon must not be thrown out.
+    The packs saturate, and work within 16 bytes: their groups of four are put in order at last.
     """
+    family = "avx512.{}.512" if WIDE else "avx2.{}"
+
+    def pack(how, kind, x, y):
+        return call(b, "llvm.x86." + family.format(how), kind, x, y)
+
+    offset = splat(b, b.trunc(zero, I16), SHORTS)
+    halves = [call(b, f"llvm.sadd.sat.v{SHORTS.count}i16", SHORTS, pack("packssdw", SHORTS, *pair),
+                   offset) for pair in (four[:2], four[2:])]
+    octets = pack("packsswb" if signed else "packuswb", BYTES, *halves)
+    order = [4 * lane + part for part in range(4) for lane in range(LANES // 4)]
+    groups = b.bitcast(octets, INTS)
+    octets = b.bitcast(shuffle(b, groups, groups, order), BYTES)
+    low, high = (splat(b, end, BYTES) for end in ends)
+    less = b.icmp_signed if signed else b.icmp_unsigned
+    octets = b.select(less("<", octets, low), low, octets)
+    return b.select(less(">", octets, high), high, octets)
+
+
+def rint(b, floats):
+    """Nearest whole number as float32, ties to even."""
+    return call(b, f"llvm.rint.v{floats.type.count}f32", floats.type, floats)
+
+
+def fused(b, x, y, z):
+    """x * y + z in float32 with one rounding."""
+    return call(b, f"llvm.fma.v{x.type.count}f32", x.type, x, y, z)
+
+
+def larger(b, x, y):
+    return b.select(b.fcmp_ordered(">", x, y), x, y)
+
+
+def smaller(b, x, y):
+    return b.select(b.fcmp_ordered("<", x, y), x, y)
+
+
+@intrinsic
+def to_register(typingctx, array):
+    """Elements from the start of an array to the first multiple of a register's bytes."""
     def emit(context, b, signature, args):
-        _from = data(context, b, signature.args[0], args[0])
-        to = data(context, b, signature.args[1], args[1], args[2])
-        past = b.module.add_metadata([ir.Constant(I32, 1)])
-
-        def line(k, _):
-            for part in range(0, 64, 4 * LANES):
-                at = b.add(b.mul(k, index(64)), index(part))
-                place = b.bitcast(after(b, to, at), INTS.as_pointer())
-                write = b.store(load(b, after(b, _from, at), INTS), place, align=4 * LANES)
-                write.set_metadata("nontemporal", past)
-            return []
-
-        loop(b, b.lshr(args[3], index(6)), [], line)
-        return context.get_dummy_value()
-    return types.void(source, target, types.intp, types.intp), emit
+        address = b.ptrtoint(data(context, b, signature.args[0], args[0]), I64)
+        missing = b.and_(b.neg(address), index(4 * LANES - 1))
+        return b.udiv(missing, index(signature.args[0].dtype.bitwidth // 8))
+    return types.intp(array), emit

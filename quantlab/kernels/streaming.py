@@ -1,117 +1,198 @@
 """Quantize, dequantize, fake-quantize and measure at the speed of memory; bits as in `reference`.
 
-Two ideas. A division is replaced by x * (1 / scale) and one step of Newton's method in fused
+A row with one scale runs through registers of LANES values; the last of them overlaps the one
+before, where the same values give the same codes once more:
+
+    x   |-- LANES --|-- LANES --|-- ... --|
+                                    |-- LANES --|
+    out |-- codes --|-- codes --|-- ... --|-- --|
+
+The division is x * (1 / scale) and one step of Newton's method in fused
 multiply-adds, which returns the correctly rounded quotient (Markstein 1990), so ties fall alike:
 
     q = x * inverse;  q = q + inverse * (x - q * scale)
 
-And an output larger than the last cache is computed in blocks that stay in the first level, then
-streamed past the caches:
-
-    x ~~~~[ 2048 values ]~~~~>   codes in a scratch of the first level   ===>  whole lines to out
+A shorter row, a scale for each column, and a scale without an ordinary inverse are divided.
+An output larger than the last cache is written past the caches, by whole registers.
 """
 
 import os
+from functools import partial
 
+import llvmlite.ir as ir
 import numpy as np
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
 from quantlab.kernels import simd
-from quantlab.kernels.elementwise import (
-    _dequantize_columns,
-    _dequantize_shared,
-    _fake_columns,
-    _fake_shared,
-    _quantize_columns,
-    _quantize_shared,
-    _row,
-)
-from quantlab.kernels.elementwise import measure as _measure_by_division
+from quantlab.kernels.elementwise import row_of
 
-_jit = njit(cache=True, error_model="numpy")
+LANES, WHOLE = simd.LANES, 64  # WHOLE values of any kind of output fill whole registers
 _SIZES = getattr(os, "sysconf_names", {})
 LAST_CACHE = os.sysconf("SC_LEVEL3_CACHE_SIZE") if "SC_LEVEL3_CACHE_SIZE" in _SIZES else 0
-FAR = max(LAST_CACHE, 2**24)  # bytes read and written from which an output is streamed
-BLOCK = 2048
+# Bytes read and written from which an output is streamed: beyond the last cache, of which a guest
+# on a large server is told the size, but has only a share
+FAR = min(max(LAST_CACHE, 2**24), 2**26)
+AHEAD = 8192  # bytes between the values in use and those asked for
+BLOCK = 2048  # values whose squares are added in float32
 # Between these, 1 / scale is a normal number and no remainder of a division underflows.
 SMALL, LARGE = np.float32(2.0**-60), np.float32(2.0**60)
 
+_jit = njit(cache=True, error_model="numpy")
+# Squares may be added in any order; nothing that decides about a code is a sum.
+_jit_sums = njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+
+
+# One register. low, high: ends of the grid minus the zero point, in steps
+
+def _quotient(b, x, scale, low, high):
+    """x / scale between low and high, not yet rounded; low None: without that end."""
+    inverse = b.fdiv(ir.Constant(simd.F32, 1.0), scale)
+    s, inverse = (simd.splat(b, v, simd.FLOATS) for v in (scale, inverse))
+    if low is not None:  # beyond the end is the end, exactly
+        x = simd.larger(b, x, simd.splat(b, b.fmul(low, scale), simd.FLOATS))
+    x = simd.smaller(b, x, simd.splat(b, b.fmul(high, scale), simd.FLOATS))
+    q = b.fmul(x, inverse)
+    return simd.fused(b, simd.fused(b, b.fneg(q), s, x), inverse, q)
+
+
+def _quantized(b, xs, scale, zero, low, high, kind, signed):
+    if len(xs) < 4:
+        steps = [simd.nearest(b, _quotient(b, x, scale, low, high)) for x in xs]
+        codes = [b.add(n, simd.splat(b, zero, simd.INTS)) for n in steps]
+        return simd.join(b, [b.trunc(c, ir.VectorType(kind, LANES)) for c in codes])
+    # four registers into bytes; far below the grid `nearest` gives the least integer there is, and
+    # packing saturates it: the lower end needs no care before
+    steps = [simd.nearest(b, _quotient(b, x, scale, None, high)) for x in xs]
+    ends = [b.trunc(b.add(b.fptosi(end, simd.I32), zero), simd.I8) for end in (low, high)]
+    return simd.to_bytes(b, steps, zero, ends, signed)
+
+
+def _faked(b, xs, scale, zero, low, high, kind, signed):
+    steps = simd.nearest(b, _quotient(b, *xs, scale, low, high))  # as integers: 0 has no sign
+    return b.fmul(b.sitofp(steps, simd.FLOATS), simd.splat(b, scale, simd.FLOATS))
+
+
+def _dequantized(b, codes, scale, zero, low, high, kind, signed):
+    steps = b.sub(*codes, simd.splat(b, zero, simd.INTS))
+    return b.fmul(b.sitofp(steps, simd.FLOATS), simd.splat(b, scale, simd.FLOATS))
+
+
+def _step(work, many=False, past=False):
+    """An intrinsic: out[at:] = work(x[at:]) for LANES values; returns how many.
+
+    many: for as many as fill a register of `out`; past: that register begins at a multiple of its size, and is written past the caches.
+    """
+    @intrinsic
+    def step(typingctx, x, at, scale, zero, low, high, out):
+        def emit(context, b, signature, args):
+            from_type, to_type = signature.args[0].dtype, signature.args[6].dtype
+            begin, to = (simd.data(context, b, signature.args[n], args[n],
+                                   b.mul(args[1], simd.index(kind.bitwidth // 8)))
+                         for n, kind in ((0, from_type), (6, to_type)))
+            values = []
+            for part in range(32 // to_type.bitwidth if many else 1):
+                place = simd.after(b, begin, part * LANES * from_type.bitwidth // 8)
+                if past:
+                    simd.prefetch(b, simd.after(b, place, AHEAD))
+                kind = ir.VectorType(context.get_data_type(from_type), LANES)
+                value = simd.load(b, place, kind)
+                if kind.element != simd.F32:
+                    value = (b.sext if from_type.signed else b.zext)(value, simd.INTS)
+                values.append(value)
+            signed = getattr(to_type, "signed", True)
+            kind = context.get_data_type(to_type)
+            simd.store(b, work(b, values, *args[2:6], kind, signed), to, past)
+            return simd.index(LANES * len(values))
+        f, i = types.float32, types.int32
+        return types.intp(x, types.intp, f, i, f, f, out), emit
+    return step
+
+
+_quantize_one, _quantize_many = _step(_quantized), _step(_quantized, many=True)
+_quantize_past = _step(_quantized, many=True, past=True)
+_fake_one, _fake_past = _step(_faked), _step(_faked, many=True, past=True)
+_dequantize_one = _step(_dequantized)
+_dequantize_past = _step(_dequantized, many=True, past=True)
+
+
+# One row: x (n,), s and z (1,) or (n,) -> out (n,)
 
 @_jit
-def _quantize_piece(x, s, z, low, high, out):
-    # a value beyond the ends of the grid becomes the end, whose code is the last one
-    inverse, bottom, top = np.float32(1) / s, (low - z) * s, (high - z) * s
-    zero = np.int32(z)
+def _quantize_row(x, s, z, low, high, out, far):
+    i = 0
+    if s.size == 1 and x.size >= LANES and SMALL < s[0] < LARGE:
+        scale, zero = s[0], z[0]
+        bottom, top = low - np.float32(zero), high - np.float32(zero)
+        if far and x.size >= WHOLE:
+            for i in range(0, WHOLE, LANES):
+                _quantize_one(x, i, scale, zero, bottom, top, out)
+            i = simd.to_register(out)
+            while i + WHOLE <= x.size:
+                i += _quantize_past(x, i, scale, zero, bottom, top, out)
+        while i + WHOLE <= x.size:
+            i += _quantize_many(x, i, scale, zero, bottom, top, out)
+        while i + LANES <= x.size:
+            i += _quantize_one(x, i, scale, zero, bottom, top, out)
+        _quantize_one(x, x.size - LANES, scale, zero, bottom, top, out)
+        return
+    own = 1 if s.size > 1 else 0
     for i in range(x.size):
-        v = min(max(x[i], bottom), top)
-        q = v * inverse
-        q = simd.fma(simd.fma(-q, s, v), inverse, q)
-        out[i] = np.int32(np.int32(np.rint(q)) + zero)
+        code = np.rint(x[i] / s[own * i]) + np.float32(z[own * i])
+        out[i] = np.int32(min(max(code, low), high))
 
 
 @_jit
-def _fake_piece(x, s, z, low, high, out):
-    inverse, bottom, top = np.float32(1) / s, (low - z) * s, (high - z) * s
+def _fake_row(x, s, z, low, high, out, far):
+    i = 0
+    if s.size == 1 and x.size >= LANES and SMALL < s[0] < LARGE:
+        scale, zero = s[0], z[0]
+        bottom, top = low - np.float32(zero), high - np.float32(zero)
+        if far and x.size >= WHOLE:
+            for i in range(0, WHOLE, LANES):
+                _fake_one(x, i, scale, zero, bottom, top, out)
+            i = simd.to_register(out)
+            while i + WHOLE <= x.size:
+                i += _fake_past(x, i, scale, zero, bottom, top, out)
+        while i + LANES <= x.size:
+            i += _fake_one(x, i, scale, zero, bottom, top, out)
+        _fake_one(x, x.size - LANES, scale, zero, bottom, top, out)
+        return
+    own = 1 if s.size > 1 else 0
     for i in range(x.size):
-        v = min(max(x[i], bottom), top)
-        q = v * inverse
-        q = simd.fma(simd.fma(-q, s, v), inverse, q)
-        out[i] = (np.rint(q) + np.float32(0)) * s  # + 0 turns -0 into 0, as the zero point does
+        zero_point = np.float32(z[own * i])
+        code = min(max(np.rint(x[i] / s[own * i]) + zero_point, low), high)
+        out[i] = (code - zero_point) * s[own * i]
 
 
 @_jit
-def _to_line(out):
-    # values before the first whole 64-byte line
-    return min(-out.ctypes.data % 64 // out.itemsize, out.size)
+def _dequantize_row(codes, s, z, out, far):
+    i, no = 0, np.float32(0)
+    if s.size == 1 and codes.size >= LANES:
+        if far and codes.size >= WHOLE:
+            for i in range(0, WHOLE, LANES):
+                _dequantize_one(codes, i, s[0], z[0], no, no, out)
+            i = simd.to_register(out)
+            while i + WHOLE <= codes.size:
+                i += _dequantize_past(codes, i, s[0], z[0], no, no, out)
+        while i + LANES <= codes.size:
+            i += _dequantize_one(codes, i, s[0], z[0], no, no, out)
+        _dequantize_one(codes, codes.size - LANES, s[0], z[0], no, no, out)
+        return
+    own = 1 if s.size > 1 else 0
+    for i in range(codes.size):
+        out[i] = np.float32(np.int32(np.int32(codes[i]) - z[own * i])) * s[own * i]
 
 
-@_jit
-def _quantize_far(x, s, z, low, high, out):
-    block, first = np.empty(BLOCK, out.dtype), _to_line(out)
-    last = first + (x.size - first) // BLOCK * BLOCK
-    _quantize_piece(x[:first], s, z, low, high, out[:first])
-    for i in range(first, last, BLOCK):
-        _quantize_piece(x[i : i + BLOCK], s, z, low, high, block)
-        simd.stream(block, out, i * out.itemsize, BLOCK * out.itemsize)
-    _quantize_piece(x[last:], s, z, low, high, out[last:])
-
-
-@_jit
-def _fake_far(x, s, z, low, high, out):
-    block, first = np.empty(BLOCK, out.dtype), _to_line(out)
-    last = first + (x.size - first) // BLOCK * BLOCK
-    _fake_piece(x[:first], s, z, low, high, out[:first])
-    for i in range(first, last, BLOCK):
-        _fake_piece(x[i : i + BLOCK], s, z, low, high, block)
-        simd.stream(block, out, i * out.itemsize, BLOCK * out.itemsize)
-    _fake_piece(x[last:], s, z, low, high, out[last:])
-
-
-@_jit
-def _dequantize_far(codes, s, z, out):
-    block, first = np.empty(BLOCK, out.dtype), _to_line(out)
-    last = first + (codes.size - first) // BLOCK * BLOCK
-    _dequantize_shared(codes[:first], s, z, out[:first])
-    for i in range(first, last, BLOCK):
-        _dequantize_shared(codes[i : i + BLOCK], s, z, block)
-        simd.stream(block, out, i * out.itemsize, BLOCK * out.itemsize)
-    _dequantize_shared(codes[last:], s, z, out[last:])
-
+# All rows: data (A, B, C), scales (A or 1, B or 1, C or 1)
 
 @_jit
 def quantize(x, scale, zero_point, qmin, qmax, out):
     low, high, far = np.float32(qmin), np.float32(qmax), x.nbytes + out.nbytes > FAR
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s, z = _row(scale, a, b), _row(zero_point, a, b)
-            if s.size > 1:
-                _quantize_columns(x[a, b], s, z, low, high, out[a, b])
-            elif not SMALL < s[0] < LARGE:
-                _quantize_shared(x[a, b], s[0], np.float32(z[0]), low, high, out[a, b])
-            elif far:
-                _quantize_far(x[a, b], s[0], np.float32(z[0]), low, high, out[a, b])
-            else:
-                _quantize_piece(x[a, b], s[0], np.float32(z[0]), low, high, out[a, b])
+            s, z = row_of(scale, a, b), row_of(zero_point, a, b)
+            _quantize_row(x[a, b], s, z, low, high, out[a, b], far)
     return out
 
 
@@ -120,15 +201,8 @@ def fake_quantize(x, scale, zero_point, qmin, qmax, out):
     low, high, far = np.float32(qmin), np.float32(qmax), x.nbytes + out.nbytes > FAR
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s, z = _row(scale, a, b), _row(zero_point, a, b)
-            if s.size > 1:
-                _fake_columns(x[a, b], s, z, low, high, out[a, b])
-            elif not SMALL < s[0] < LARGE:
-                _fake_shared(x[a, b], s[0], np.float32(z[0]), low, high, out[a, b])
-            elif far:
-                _fake_far(x[a, b], s[0], np.float32(z[0]), low, high, out[a, b])
-            else:
-                _fake_piece(x[a, b], s[0], np.float32(z[0]), low, high, out[a, b])
+            s, z = row_of(scale, a, b), row_of(zero_point, a, b)
+            _fake_row(x[a, b], s, z, low, high, out[a, b], far)
     return out
 
 
@@ -137,45 +211,109 @@ def dequantize(codes, scale, zero_point, out):
     far = codes.nbytes + out.nbytes > FAR
     for a in range(codes.shape[0]):
         for b in range(codes.shape[1]):
-            s, z = _row(scale, a, b), _row(zero_point, a, b)
-            if s.size > 1:
-                _dequantize_columns(codes[a, b], s, z, out[a, b])
-            elif far:
-                _dequantize_far(codes[a, b], s[0], z[0], out[a, b])
-            else:
-                _dequantize_shared(codes[a, b], s[0], z[0], out[a, b])
+            s, z = row_of(scale, a, b), row_of(zero_point, a, b)
+            _dequantize_row(codes[a, b], s, z, out[a, b], far)
     return out
 
 
-# Squares may be added in any order; nothing that decides about a code is a sum.
-@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-def _measure_piece(x, s, z, low, high):
-    # as _fake_piece, but the clip lies one step beyond the ends, to see who would pass them
-    inverse, bottom, top = np.float32(1) / s, low - z, high - z
-    below, above = (bottom - np.float32(1)) * s, (top + np.float32(1)) * s
-    noise, power, beyond = np.float32(0), np.float32(0), np.int32(0)
+# Sums without an output
+
+@intrinsic
+def _sums(typingctx, x, at, registers, scale, low, high):
+    """Sums of (x - fake_quantize(x))^2 and x^2, and how many saturate; low and high as above."""
+    def emit(context, b, signature, args):
+        begin = simd.data(context, b, signature.args[0], args[0], b.mul(args[1], simd.index(4)))
+        scale, one = args[3], ir.Constant(simd.F32, 1.0)
+        s, low, high = (simd.splat(b, v, simd.FLOATS) for v in args[3:])
+        # clipped one step beyond the ends, to see who would pass them
+        beyond = b.fsub(args[4], one), b.fadd(args[5], one)
+
+        def register(k, state):
+            place = simd.after(b, begin, b.mul(k, simd.index(4 * LANES)))
+            simd.prefetch(b, simd.after(b, place, AHEAD))
+            x = simd.load(b, place, simd.FLOATS)
+            wanted = simd.nearest(b, _quotient(b, x, scale, *beyond))
+            wanted = b.sitofp(wanted, simd.FLOATS)
+            steps = simd.smaller(b, simd.larger(b, wanted, low), high)
+            saturated = b.zext(b.fcmp_unordered("!=", wanted, steps), simd.INTS)
+            error = simd.fused(b, b.fneg(steps), s, x)
+            return [simd.fused(b, error, error, state[0]), simd.fused(b, x, x, state[1]),
+                    b.add(state[2], saturated)]
+
+        start = [simd.same(simd.FLOATS, 0.0)] * 2 + [simd.same(simd.INTS, 0)]
+        noise, power, beyond_ends = simd.loop(b, args[2], start, register)
+        results = [simd.add_lanes(b, v, b.fadd) for v in (noise, power)]
+        results.append(simd.add_lanes(b, beyond_ends, b.add))
+        return context.make_tuple(b, signature.return_type, results)
+    f, n = types.float32, types.intp
+    return types.Tuple((f, f, types.int32))(x, n, n, f, f, f), emit
+
+
+@_jit_sums
+def _sums_divided(x, s, z, low, high):
+    noise, power, beyond, own = np.float32(0), np.float32(0), np.int32(0), 1 if s.size > 1 else 0
     for i in range(x.size):
-        v = min(max(x[i], below), above)
-        q = v * inverse
-        wanted = np.rint(simd.fma(simd.fma(-q, s, v), inverse, q))
-        code = min(max(wanted, bottom), top)
+        zero_point = np.float32(z[own * i])
+        wanted = np.rint(x[i] / s[own * i]) + zero_point
+        code = min(max(wanted, low), high)
         beyond = np.int32(beyond + np.int32(wanted != code))
-        d = x[i] - code * s
-        noise += d * d
+        error = x[i] - (code - zero_point) * s[own * i]
+        noise += error * error
         power += x[i] * x[i]
-    return np.float64(noise), np.float64(power), beyond
+    return noise, power, beyond
 
 
 @_jit
 def measure(x, scale, zero_point, qmin, qmax):
-    if scale.shape[2] > 1 or not (SMALL < scale.min() and scale.max() < LARGE):
-        return _measure_by_division(x, scale, zero_point, qmin, qmax)
     low, high = np.float32(qmin), np.float32(qmax)
-    noise, power, beyond = 0.0, 0.0, 0
+    noise, power, beyond, size = 0.0, 0.0, 0, x.shape[2]
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s, z = _row(scale, a, b)[0], np.float32(_row(zero_point, a, b)[0])
-            for i in range(0, x.shape[2], BLOCK):
-                e, p, more = _measure_piece(x[a, b, i : i + BLOCK], s, z, low, high)
-                noise, power, beyond = noise + e, power + p, beyond + more
+            s, z, done = row_of(scale, a, b), row_of(zero_point, a, b), 0
+            if s.size == 1 and SMALL < s[0] < LARGE:
+                zero, done = np.float32(z[0]), size // LANES * LANES
+                for i in range(0, done, BLOCK):
+                    registers = min(BLOCK, done - i) // LANES
+                    e, p, n = _sums(x[a, b], i, registers, s[0], low - zero, high - zero)
+                    noise, power, beyond = noise + e, power + p, beyond + n
+            for i in range(done, size, BLOCK):
+                part = slice(i, i + BLOCK)
+                own = part if s.size > 1 else slice(0, 1)
+                e, p, n = _sums_divided(x[a, b, part], s[own], z[own], low, high)
+                noise, power, beyond = noise + e, power + p, beyond + n
     return noise, power, beyond
+
+
+@intrinsic
+def _ends(typingctx, x, registers):
+    """Smallest and largest of the first registers of x (n,), at least one."""
+    def emit(context, b, signature, args):
+        begin = simd.data(context, b, signature.args[0], args[0])
+
+        def four(k, state):
+            for part, (low, high) in enumerate(zip(state[::2], state[1::2], strict=True)):
+                place = simd.after(b, begin, b.mul(k, simd.index(16 * LANES)))
+                v = simd.load(b, simd.after(b, place, 4 * LANES * part), simd.FLOATS)
+                yield simd.smaller(b, low, v)
+                yield simd.larger(b, high, v)
+
+        first = simd.load(b, begin, simd.FLOATS)
+        ends = simd.loop(b, b.lshr(args[1], simd.index(2)), [first] * 8, four)
+        results = []
+        for choose, ends_of in ((simd.smaller, ends[::2]), (simd.larger, ends[1::2])):
+            pairs = [choose(b, *ends_of[:2]), choose(b, *ends_of[2:])]
+            results.append(simd.add_lanes(b, choose(b, *pairs), partial(choose, b)))
+        return context.make_tuple(b, signature.return_type, results)
+    return types.UniTuple(types.float32, 2)(x, types.intp), emit
+
+
+@_jit
+def minmax(x):
+    # x (n,) float32, no NaN
+    low = high = x[0]
+    registers = x.size // LANES
+    if registers:
+        low, high = _ends(x, registers)
+    for i in range(registers // 4 * 4 * LANES, x.size):
+        low, high = min(low, x[i]), max(high, x[i])
+    return low, high
