@@ -24,7 +24,7 @@ _TWINS = {  # name of a kernel: module of the plain loops, module with vector in
     "fake_quantize": ("elementwise", "streaming"),
     "measure": ("elementwise", "streaming"),
     "minmax": ("elementwise", "streaming"),
-    "quantize_binary": ("elementwise", "elementwise"),
+    "quantize_binary": ("reference", "reference"),
     "inside": ("elementwise", "elementwise"),
     "integer_matmul": ("matmul", "gemm"),
     "grouped_matmul": ("matmul", "int4"),
@@ -82,7 +82,6 @@ def warm() -> None:
     this.measure(x, one, zero, -128, 127)
     this.minmax(x[0, 0])
     this.inside(x, one, zero, -128, 127, np.zeros(x.shape, bool))
-    this.quantize_binary(x, np.zeros(x.shape, np.int8))
     this.grouped_matmul(np.zeros((1, 8), np.uint8), np.zeros((2, 8), np.int8),
                         np.ones((2, 1), np.float32), 0)
     words = this.pack_signs(x[0])

@@ -94,15 +94,6 @@ def _fake_columns(x, s, z, low, high, out):
 
 
 @_jit
-def quantize_binary(x, out):
-    for a in range(x.shape[0]):
-        for b in range(x.shape[1]):
-            for c in range(x.shape[2]):
-                out[a, b, c] = 1 if x[a, b, c] >= 0 else -1
-    return out
-
-
-@_jit
 def inside(x, scale, zero_point, qmin, qmax, out):
     low, high = np.float32(qmin), np.float32(qmax)
     for a in range(x.shape[0]):

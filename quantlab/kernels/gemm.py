@@ -10,7 +10,8 @@
                   +--------+  +-----------------------+
 
 A step over one group loads COLUMNS / LANES registers of weights and uses each ROWS times.
-AVX-512 has 32 registers: 6 x 4 sums, 4 weights, 1 input. AVX2 has 16: 4 x 2 sums.
+AVX-512 has 32 registers: 6 x 4 sums, 4 weights, 1 input. AVX2 has 16: 4 x 2 sums. The last rows
+take lower tiles, the last columns are stored lane by lane as far as they go.
 """
 
 import numpy as np
@@ -19,65 +20,70 @@ from numba.extending import intrinsic
 
 from quantlab.kernels import matmul, simd
 
-ROWS, VECTORS = (6, 4) if simd.WIDE else (4, 2)
-COLUMNS = VECTORS * simd.LANES
+HEIGHTS, VECTORS = ((6, 4, 2, 1), 4) if simd.WIDE else ((4, 2, 1), 2)
+ROWS, COLUMNS = HEIGHTS[0], VECTORS * simd.LANES
+TALL = 32 * ROWS  # rows that use a panel before the next one does
 PACKED = 512  # groups of K from which rows are packed
 BLOCK = 1024  # groups of K at a time: a panel of so many is 256 KB, and stays in the second level
-AHEAD = 3072  # bytes between the weights in use and those asked for, when one row streams them
+# Bytes between the weights in use and those asked for, from the second level for a tile of several
+# rows, from memory when one row streams them
+AHEAD, FAR_AHEAD = 2048, 3072
 _CASES = [(rows, small) for small in ((False,) if simd.WIDE else (False, True))
-          for rows in range(1, ROWS + 1)]
+          for rows in HEIGHTS]
 
 
 @intrinsic
-def _tile(typingctx, case, x, x_at, row_step, k_step, w, w_at, groups, start, start_at, start_step,
-          out, out_at, out_step):
-    """out (rows, COLUMNS) int32 = start + x . w over `groups` groups; positions in elements.
+def _tile(typingctx, case, x, x_at, row_step, k_step, w, w_at, groups, more, start, out, row,
+          column, columns):
+    """out[row:, column:] = start[column:] + x . w over `groups` groups, COLUMNS or what is left.
 
-    x: row_step bytes to the next row, k_step to the next group. start: COLUMNS values for all rows
-    (start_step 0), or `out` itself, to go on adding.
+    x, w: from byte x_at and w_at on; row_step bytes to the next row of x, k_step to the next group.
+    more: go on adding to `out`.
     """
-    at = types.intp
-    signature = types.void(at, x, at, at, at, w, at, at, start, at, at, out, at, at)
+    n = types.intp
+    signature = types.void(n, x, n, n, n, w, n, n, types.boolean, start, out, n, n, n)
 
     def emit(context, b, signature, args):
-        def place(n, scale):
-            return simd.data(context, b, signature.args[n], args[n],
-                             b.mul(args[n + 1], simd.index(scale)))
+        def place(n, at):
+            return simd.data(context, b, signature.args[n], args[n], at)
 
-        px, pw, ps, po = place(1, 1), place(5, 1), place(8, 4), place(11, 4)
-        steps = [b.mul(args[n], simd.index(4)) for n in (10, 13)] + list(args[3:5])
-        rest = px, pw, args[7], ps, po, steps
+        row, column, columns = args[11:]
+        four, step = simd.index(4), b.mul(columns, simd.index(4))
+        px, pw = place(1, args[2]), place(5, args[6])
+        po = place(10, b.mul(b.add(b.mul(row, columns), column), four))
+        source = (b.select(args[8], po, place(9, b.mul(column, four))),
+                  b.select(args[8], step, simd.index(0)))
+        rest = px, args[3:5], pw, args[7], source, (po, step), b.sub(columns, column)
         simd.choose(b, args[0], [lambda rows=rows, small=small: _emit_tile(b, rows, small, *rest)
                                  for rows, small in _CASES])
         return context.get_dummy_value()
     return signature, emit
 
 
-def _emit_tile(b, rows, small, px, pw, groups, ps, po, steps):
+def _emit_tile(b, rows, small, px, x_steps, pw, groups, source, target, left):
+    wide, ahead = 4 * simd.LANES, FAR_AHEAD if rows == 1 else AHEAD
+
     def cell(base, step, r, v):  # address of register v in row r
-        row = simd.after(b, base, b.mul(step, simd.index(r)))
-        return simd.after(b, row, 4 * simd.LANES * v)
+        return simd.after(b, simd.after(b, base, b.mul(step, simd.index(r))), wide * v)
 
     def group(k, sums):
-        inputs = simd.after(b, px, b.mul(k, steps[3]))
+        inputs = simd.after(b, px, b.mul(k, x_steps[1]))
         panel = simd.after(b, pw, b.mul(k, simd.index(4 * COLUMNS)))
-        if rows == 1:
-            for line in range(0, 4 * COLUMNS, 64):
-                simd.prefetch(b, simd.after(b, panel, AHEAD + line))
-        weights = [simd.load(b, simd.after(b, panel, 4 * simd.LANES * v), simd.INTS)
-                   for v in range(VECTORS)]
+        for line in range(0, 4 * COLUMNS, 64):
+            simd.prefetch(b, simd.after(b, panel, ahead + line), near=rows > 1)
+        weights = [simd.load(b, simd.after(b, panel, wide * v), simd.INTS) for v in range(VECTORS)]
         for r in range(rows):
-            four = simd.splat(b, simd.load(b, cell(inputs, steps[2], r, 0), simd.I32), simd.INTS)
+            four = simd.splat(b, simd.load(b, cell(inputs, x_steps[0], r, 0), simd.I32), simd.INTS)
             for v in range(VECTORS):
                 yield simd.dot4(b, sums[r * VECTORS + v], four, weights[v], small)
 
     cells = [(r, v) for r in range(rows) for v in range(VECTORS)]
-    sums = [simd.load(b, cell(ps, steps[0], r, v), simd.INTS) for r, v in cells]
+    sums = [simd.load(b, cell(*source, r, v), simd.INTS) for r, v in cells]
     for r, v in cells:  # the lines that will be written arrive while the sums grow
-        simd.prefetch(b, cell(po, steps[1], r, v), write=True)
+        simd.prefetch(b, cell(*target, r, v), write=True)
     sums = simd.loop(b, groups, sums, group)
-    for total, (r, v) in zip(sums, cells, strict=True):
-        simd.store(b, total, cell(po, steps[1], r, v))
+    simd.store_tile(b, [sums[r * VECTORS :][:VECTORS] for r in range(rows)], target[1], target[0],
+                    left)
 
 
 @njit(cache=True)
@@ -85,44 +91,40 @@ def multiply(x, small, w, start, out):
     # x from `prepare`, w (panels, groups, COLUMNS, 4), start (panels * COLUMNS,) int32
     # -> out (rows, columns) int32 = start + x @ w
     rows, columns = out.shape
-    flat, edge = out.reshape(-1), np.empty(ROWS * COLUMNS, np.int32)
-    groups, first = w.shape[1], ROWS if small and not simd.WIDE else 0
-    for panel in range(w.shape[0]):
-        left = panel * COLUMNS
-        whole = left + COLUMNS <= columns
-        block = BLOCK if whole else max(groups, 1)
-        for k in range(0, max(groups, 1), block):
-            depth, w_at = min(block, groups - k), 4 * COLUMNS * (panel * groups + k)
-            for row in range(0, rows, ROWS):
-                height, at = min(ROWS, rows - row), row * columns + left
-                # side by side in turns of four bytes, or one row after the other
-                side = height if groups >= PACKED else 1
-                x_at, row_step = 4 * (row * groups + side * k), 4 if side > 1 else 4 * groups
-                source, source_at, source_step = start, left, 0
-                target, target_at, target_step = flat, at, columns
-                if k > 0:
-                    source, source_at, source_step = flat, at, columns
-                if not whole:
-                    target, target_at, target_step = edge, 0, COLUMNS
-                # one call: its code holds every height of a tile
-                _tile(first + height - 1, x, x_at, row_step, 4 * side, w, w_at, depth,
-                      source, source_at, source_step, target, target_at, target_step)
-                if not whole:
-                    for r in range(height):
-                        for c in range(columns - left):
-                            out[row + r, left + c] = edge[r * COLUMNS + c]
+    groups, first = w.shape[1], len(HEIGHTS) if small and not simd.WIDE else 0
+    for top in range(0, rows, TALL):
+        for panel in range(w.shape[0]):
+            column, k = panel * COLUMNS, 0
+            block = BLOCK if column + COLUMNS <= columns else groups
+            while k == 0 or k < groups:
+                w_at, depth = 4 * COLUMNS * (panel * groups + k), min(block, groups - k)
+                row, case = top, 0
+                while row < rows and row < top + TALL:
+                    while rows - row < HEIGHTS[case]:
+                        case += 1
+                    height = HEIGHTS[case]
+                    # side by side in turns of four bytes, or one row after the other
+                    side = height if groups >= PACKED else 1
+                    _tile(first + case, x, 4 * (row * groups + side * k),
+                          4 if side > 1 else 4 * groups, 4 * side, w, w_at, depth, k > 0,
+                          start, out, row, column, columns)
+                    row += height
+                k += max(block, 1)
     return out
 
 
 def prepare(x, flip=0):
-    # x (M, K) bytes -> the same for `multiply`, and True where all bytes are below 128, which
-    # only AVX2 asks; flip as in `in_fours`. Long rows are packed: ROWS of them, each in a page of
-    # its own, would crowd each other out of the caches
-    fours = in_fours(x, flip)
-    if fours.shape[1] >= PACKED:
-        return pack_rows(fours)
-    octets = fours.reshape(-1).view(np.uint8)
-    return octets, simd.WIDE or not octets.size or octets.max() < 128
+    # x (M, K) bytes -> the same for `multiply`, (M, K padded) uint8, and True where all bytes are
+    # below 128, which only AVX2 asks; flip as in `in_fours`. Long rows are packed: ROWS of them,
+    # each in a page of its own, would crowd each other out of the caches
+    if x.shape[1] >= 4 * PACKED:
+        fours = in_fours(x, flip)
+        out, bits = np.empty(fours.shape, np.int32), np.zeros(1, np.int32)
+        pack_rows(fours, out.reshape(-1), bits)
+        return out.view(np.uint8), bits[0] & -0x7F7F7F80 == 0
+    if flip or x.shape[1] % 4 or x.dtype != np.uint8 or not x.flags.c_contiguous:
+        x = in_fours(x, flip).view(np.uint8)
+    return x, simd.WIDE or not x.size or x.max() < 128
 
 
 def in_fours(x, flip=0):
@@ -137,53 +139,45 @@ def in_fours(x, flip=0):
 
 
 @njit(cache=True)
-def pack_rows(fours):
-    # (M, groups) int32 -> (4 * M * groups,) uint8: ROWS rows side by side, four bytes of each in
-    # turn; and True where all bytes are below 128
+def pack_rows(fours, out, bits):
+    # (M, groups) int32 -> out (M * groups,): the rows of a tile side by side, four bytes of each
+    # in turn; and in bits (1,) all bits that occur
     m, groups = fours.shape
-    out, bits = np.empty(m * groups, np.int32), np.int32(0)
-    for row in range(0, m, ROWS):
-        height = min(ROWS, m - row)
-        for r in range(height):
-            line, at = fours[row + r], row * groups + r
+    row, case, seen = 0, 0, np.int32(0)
+    while row < m:
+        while m - row < HEIGHTS[case]:
+            case += 1
+        for r in range(HEIGHTS[case]):
+            at = row * groups + r
             for k in range(groups):
-                out[at + height * k] = line[k]
-                bits |= line[k]
-    return out.view(np.uint8), bits & np.int32(-0x7F7F7F80) == 0
+                four = fours[row + r, k]
+                out[at + HEIGHTS[case] * k] = four
+                seen |= four
+        row += HEIGHTS[case]
+    bits[0] = seen
 
 
 @njit(cache=True)
-def _pack_panels(fours):
+def _pack_panels(fours, panels):
     # (N, groups) int32 -> (panels, groups, COLUMNS) int32; 16 groups are one cache line of a row
     n, groups = fours.shape
-    panels = np.zeros(((n + COLUMNS - 1) // COLUMNS, groups, COLUMNS), np.int32)
     for panel in range(panels.shape[0]):
-        rows = fours[panel * COLUMNS : (panel + 1) * COLUMNS]
         for first in range(0, groups, 16):
-            for column in range(rows.shape[0]):
+            for row in range(panel * COLUMNS, min(n, (panel + 1) * COLUMNS)):
                 for k in range(first, min(first + 16, groups)):
-                    panels[panel, k, column] = rows[column, k]
-    return panels
-
-
-@njit(cache=True)
-def _row_sums(w, out):
-    # (N, K) int8 -> the sums of the rows in out, int32
-    for i in range(w.shape[0]):
-        total = np.int32(0)
-        for k in range(w.shape[1]):
-            total = np.int32(total + w[i, k])
-        out[i] = total
+                    panels[panel, k, row % COLUMNS] = fours[row, k]
 
 
 def pack_panels(w, flip=0):
     # w (N, K) bytes -> panels (ceil(N / COLUMNS), ceil(K / 4), COLUMNS, 4) int8, padded with 0,
     # and the sum of every output's weights, (panels * COLUMNS,) int32; flip 128: uint8 minus 128
     fours = in_fours(w, flip)
-    panels = _pack_panels(fours)
-    sums = np.zeros(panels.shape[0] * COLUMNS, np.int32)
-    _row_sums(fours.view(np.int8), sums)
-    return panels.view(np.int8).reshape(*panels.shape, 4), sums
+    panels = np.zeros((-(-fours.shape[0] // COLUMNS), fours.shape[1], COLUMNS), np.int32)
+    _pack_panels(fours, panels)
+    panels = panels.view(np.int8).reshape(*panels.shape, 4)
+    sums = np.zeros((1, panels.shape[0] * COLUMNS), np.int32)  # the product with ones
+    multiply(np.ones((1, 4 * fours.shape[1]), np.uint8), True, panels, sums[0].copy(), sums)
+    return panels, sums[0]
 
 
 def integer_matmul(x, w, x_zero, w_zero):

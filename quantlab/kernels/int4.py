@@ -25,23 +25,25 @@ _CASES = [(rows, shifted) for shifted in (False, True) for rows in range(1, ROWS
 
 
 @intrinsic
-def _tile(typingctx, case, x, x_at, x_step, w, w_at, groups, steps, scale, weight_sums, at,
-          x_sums, x_sums_at, zero, out, out_at, out_step):
-    """out (rows, COLUMNS) float32 over `groups` groups of `steps` steps; positions in elements."""
-    number, real = types.intp, types.int32
-    signature = types.void(number, x, number, number, w, number, number, number, scale,
-                           weight_sums, number, x_sums, number, real, out, number, number)
+def _tile(typingctx, case, x, x_sums, zero, w, steps, scale, weight_sums, groups, out, row, column,
+          columns):
+    """out[row:, column:] float32 over `groups` groups of `steps` steps, COLUMNS or what is left."""
+    n = types.intp
+    signature = types.void(n, x, x_sums, types.int32, w, n, scale, weight_sums, n, out, n, n, n)
 
     def emit(context, b, signature, args):
         def place(n, at, size):
-            return simd.data(context, b, signature.args[n], args[n],
-                             b.mul(args[at], simd.index(size)))
+            return simd.data(context, b, signature.args[n], args[n], b.mul(at, simd.index(size)))
 
-        where = {"x": place(1, 2, 1), "w": place(4, 5, 1), "out": place(14, 15, 4),
-                 "scale": place(8, 10, 4), "weight_sums": place(9, 10, 4),
-                 "x_sums": place(11, 12, 4)}
-        sizes = {"x_step": args[3], "groups": args[6], "steps": args[7], "zero": args[13],
-                 "out_step": b.mul(args[16], simd.index(4))}
+        steps, groups, (row, column, columns) = args[5], args[8], args[10:]
+        here, depth = b.mul(column, groups), b.mul(groups, steps)
+        where = {"x": place(1, b.mul(row, depth), 8), "x_sums": place(2, b.mul(row, groups), 4),
+                 "w": place(4, b.mul(column, depth), 4), "scale": place(6, here, 4),
+                 "weight_sums": place(7, here, 4),
+                 "out": place(9, b.add(b.mul(row, columns), column), 4)}
+        sizes = {"x_step": b.mul(depth, simd.index(8)), "groups": groups, "steps": steps,
+                 "zero": args[3], "out_step": b.mul(columns, simd.index(4)),
+                 "left": b.sub(columns, column)}
         simd.choose(b, args[0], [lambda r=r, s=s: _emit_tile(b, r, s, where, sizes)
                                  for r, s in _CASES])
         return context.get_dummy_value()
@@ -95,32 +97,26 @@ def _emit_tile(b, rows, shifted, where, sizes):
                 for s, t, (_, v) in zip(sums, totals, cells, strict=True)]
 
     sums = simd.loop(b, sizes["groups"], [simd.same(simd.FLOATS, 0.0)] * len(cells), group)
-    for total, (r, v) in zip(sums, cells, strict=True):
-        row = at(where["out"], (simd.index(r), sizes["out_step"]))
-        simd.store(b, total, simd.after(b, row, wide * v))
+    simd.store_tile(b, [sums[r * VECTORS :][:VECTORS] for r in range(rows)], sizes["out_step"],
+                    where["out"], sizes["left"])
 
 
 @njit(cache=True)
+def _multiply(x, x_sums, x_zero, panels, scale, weight_sums, out):
+    rows, groups = x_sums.shape
+    steps, zero, first = panels.shape[1] // groups, np.int32(x_zero), ROWS if x_zero else 0
+    for panel in range(panels.shape[0]):
+        for row in range(0, rows, ROWS):
+            case = first + min(ROWS, rows - row) - 1
+            _tile(case, x, x_sums, zero, panels, steps, scale, weight_sums, groups, out, row,
+                  panel * COLUMNS, out.shape[1])
+
+
 def multiply(x, x_sums, x_zero, panels, scale, weight_sums, columns):
     # x (M, K padded) uint8, x_sums (M, groups) int32 from `pack_inputs`, the rest from `pack`
     # -> (M, columns) float32
-    rows, groups = x_sums.shape
-    steps = panels.shape[1] // groups
-    out = np.empty((rows, columns), np.float32)
-    edge = np.empty((ROWS, COLUMNS), np.float32)
-    for panel in range(panels.shape[0]):
-        left = panel * COLUMNS
-        for row in range(0, rows, ROWS):
-            height = min(ROWS, rows - row)
-            case = height - 1 + (ROWS if x_zero else 0)
-            place = x, row * x.shape[1], x.shape[1]
-            weights = panels, panel * panels.shape[1] * 4 * COLUMNS, groups, steps
-            sums = scale, weight_sums, left * groups, x_sums, row * groups, np.int32(x_zero)
-            if left + COLUMNS <= columns:
-                _tile(case, *place, *weights, *sums, out, row * columns + left, columns)
-            else:
-                _tile(case, *place, *weights, *sums, edge, 0, COLUMNS)
-                out[row : row + height, left:] = edge[:height, : columns - left]
+    out = np.empty((x.shape[0], columns), np.float32)
+    _multiply(x, x_sums, x_zero, panels, scale, weight_sums, out)
     return out
 
 

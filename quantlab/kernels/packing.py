@@ -4,10 +4,15 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True)
 def pack(codes, bits):
     # codes (n,) integers -> (ceil(n * bits / 8),) uint8; first code in the lowest bits
     out = np.empty((codes.size * bits + 7) // 8, np.uint8)
+    _pack(codes.view(f"u{codes.itemsize}"), bits, out)  # one sign, one compilation
+    return out
+
+
+@njit(cache=True)
+def _pack(codes, bits, out):
     mask = np.int64((1 << bits) - 1)
     pending, held, at = np.int64(0), 0, 0
     for i in range(codes.size):
@@ -20,12 +25,16 @@ def pack(codes, bits):
             at += 1
     if held:
         out[at] = pending & 255
+
+
+def unpack(buffer, bits, signed, out):
+    # buffer (ceil(n * bits / 8),) uint8 -> out (n,) codes; two's complement if signed
+    _unpack(buffer, bits, signed, out.view(f"u{out.itemsize}"))
     return out
 
 
 @njit(cache=True)
-def unpack(buffer, bits, signed, out):
-    # buffer (ceil(n * bits / 8),) uint8 -> out (n,) codes; two's complement if signed
+def _unpack(buffer, bits, signed, out):
     mask = np.int64((1 << bits) - 1)
     sign = np.int64(1 << (bits - 1)) if signed else np.int64(0)
     pending, held, at = np.int64(0), 0, 0
@@ -38,4 +47,3 @@ def unpack(buffer, bits, signed, out):
         out[i] = (code ^ sign) - sign
         pending >>= bits
         held -= bits
-    return out

@@ -37,7 +37,8 @@ def fake_quantize(x, scale, zero_point, qmin, qmax, out):
 
 def quantize_binary(x, out):
     # x (A, B, C) float32 -> out (A, B, C) codes -1 and +1; the sign of 0 and of -0 is +1
-    out[...] = np.where(x >= 0, 1, -1)
+    np.multiply(x >= 0, 2, out=out, casting="unsafe")
+    out -= 1
     return out
 
 

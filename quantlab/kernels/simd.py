@@ -82,6 +82,16 @@ def store(b, value, pointer, past=False):
         write.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(I32, 1)]))
 
 
+def store_first(b, value, pointer, count):
+    """Store the first `count` lanes of 32 bits, none where it is negative, all where it is more."""
+    many = ir.VectorType(I32, value.type.count)
+    lanes = ir.Constant(many, list(range(value.type.count)))
+    mask = b.icmp_signed("<", lanes, splat(b, b.trunc(count, I32), many))
+    name = f"llvm.masked.store.v{value.type.count}{'f' if value.type == FLOATS else 'i'}32.p0"
+    place = b.bitcast(pointer, value.type.as_pointer())
+    call(b, name, ir.VoidType(), value, place, ir.Constant(I32, 4), mask)
+
+
 def fresh(b, pointer):
     """The same pointer, of which LLVM knows nothing: what is read through it stays in memory.
 
@@ -91,9 +101,9 @@ def fresh(b, pointer):
     return b.asm(kind, "", "=r,0,~{memory}", [pointer], True)
 
 
-def prefetch(b, pointer, write=False):
-    """Ask for a cache line that will be read or written soon."""
-    how = [ir.Constant(I32, n) for n in ((1, 3, 1) if write else (0, 2, 1))]  # what for, how near
+def prefetch(b, pointer, write=False, near=False):
+    """Ask for a cache line that will be read (into the second level, or near) or written soon."""
+    how = [ir.Constant(I32, n) for n in (int(write), 3 if write or near else 2, 1)]
     call(b, "llvm.prefetch.p0", ir.VoidType(), pointer, *how)
 
 
@@ -155,6 +165,22 @@ def _add_pairs(b, x, y):
     return call(b, "llvm.x86.avx2.pmadd.wd", INTS, x, y)
 
 
+def store_tile(b, rows, row_step, pointer, left):
+    """Rows of registers of 32-bit numbers, row_step bytes apart; of a row the first `left` lanes."""
+    def each(write):
+        for r, row in enumerate(rows):
+            for v, value in enumerate(row):
+                lane = v * value.type.count
+                place = after(b, pointer, b.add(b.mul(row_step, index(r)), index(4 * lane)))
+                write(value, place, lane)
+
+    narrow = b.icmp_signed("<", left, index(len(rows[0]) * rows[0][0].type.count))
+    choose(b, b.zext(narrow, I64), [
+        lambda: each(lambda value, place, lane: store(b, value, place)),
+        lambda: each(lambda value, place, lane: store_first(b, value, place,
+                                                            b.sub(left, index(lane))))])
+
+
 def add_lanes(b, vector, add):
     """Sum of all lanes as a tree: the first half plus the second half, until one is left."""
     while vector.type.count > 1:
@@ -181,8 +207,8 @@ def join(b, vectors):
     return vectors[0]
 
 
-def to_bytes(b, four, zero, ends, signed):
-    """Four registers of int32, plus zero, between two ends, as one register of bytes.
+def to_bytes(b, four, zero, ends):
+    """Four registers of int32, plus zero, between two ends, as one register of unsigned bytes.
 
     The packs saturate, and work within 16 bytes: their groups of four are put in order at last.
     """
@@ -194,14 +220,13 @@ def to_bytes(b, four, zero, ends, signed):
     offset = splat(b, b.trunc(zero, I16), SHORTS)
     halves = [call(b, f"llvm.sadd.sat.v{SHORTS.count}i16", SHORTS, pack("packssdw", SHORTS, *pair),
                    offset) for pair in (four[:2], four[2:])]
-    octets = pack("packsswb" if signed else "packuswb", BYTES, *halves)
+    octets = pack("packuswb", BYTES, *halves)
     order = [4 * lane + part for part in range(4) for lane in range(LANES // 4)]
     groups = b.bitcast(octets, INTS)
     octets = b.bitcast(shuffle(b, groups, groups, order), BYTES)
     low, high = (splat(b, end, BYTES) for end in ends)
-    less = b.icmp_signed if signed else b.icmp_unsigned
-    octets = b.select(less("<", octets, low), low, octets)
-    return b.select(less(">", octets, high), high, octets)
+    octets = b.select(b.icmp_unsigned("<", octets, low), low, octets)
+    return b.select(b.icmp_unsigned(">", octets, high), high, octets)
 
 
 def rint(b, floats):

@@ -13,7 +13,8 @@ multiply-adds, which returns the correctly rounded quotient (Markstein 1990), so
     q = x * inverse;  q = q + inverse * (x - q * scale)
 
 A shorter row, a scale for each column, and a scale without an ordinary inverse are divided.
-An output larger than the last cache is written past the caches, by whole registers.
+Signed codes are the unsigned ones of a grid moved by `flip` = 128 (or 32768), with the highest
+bit turned: one kernel for both. An output larger than the last cache is written past the caches, by whole registers.
 """
 
 import os
@@ -56,7 +57,7 @@ def _quotient(b, x, scale, low, high):
     return simd.fused(b, simd.fused(b, b.fneg(q), s, x), inverse, q)
 
 
-def _quantized(b, xs, scale, zero, low, high, kind, signed):
+def _quantized(b, xs, scale, zero, low, high, flip, kind):
     if len(xs) < 4:
         steps = [simd.nearest(b, _quotient(b, x, scale, low, high)) for x in xs]
         codes = [b.add(n, simd.splat(b, zero, simd.INTS)) for n in steps]
@@ -64,17 +65,20 @@ def _quantized(b, xs, scale, zero, low, high, kind, signed):
     # four registers into bytes; far below the grid `nearest` gives the least integer there is, and
     # packing saturates it: the lower end needs no care before
     steps = [simd.nearest(b, _quotient(b, x, scale, None, high)) for x in xs]
+    zero = b.add(zero, flip)
+    flip = simd.splat(b, b.trunc(flip, simd.I8), simd.BYTES)
     ends = [b.trunc(b.add(b.fptosi(end, simd.I32), zero), simd.I8) for end in (low, high)]
-    return simd.to_bytes(b, steps, zero, ends, signed)
+    return b.xor(simd.to_bytes(b, steps, zero, ends), flip)
 
 
-def _faked(b, xs, scale, zero, low, high, kind, signed):
+def _faked(b, xs, scale, zero, low, high, flip, kind):
     steps = simd.nearest(b, _quotient(b, *xs, scale, low, high))  # as integers: 0 has no sign
     return b.fmul(b.sitofp(steps, simd.FLOATS), simd.splat(b, scale, simd.FLOATS))
 
 
-def _dequantized(b, codes, scale, zero, low, high, kind, signed):
-    steps = b.sub(*codes, simd.splat(b, zero, simd.INTS))
+def _dequantized(b, codes, scale, zero, low, high, flip, kind):
+    zero, flip = (simd.splat(b, v, simd.INTS) for v in (b.add(zero, flip), flip))
+    steps = b.sub(b.xor(*codes, flip), zero)
     return b.fmul(b.sitofp(steps, simd.FLOATS), simd.splat(b, scale, simd.FLOATS))
 
 
@@ -84,28 +88,25 @@ def _step(work, many=False, past=False):
     many: for as many as fill a register of `out`; past: that register begins at a multiple of its size, and is written past the caches.
     """
     @intrinsic
-    def step(typingctx, x, at, scale, zero, low, high, out):
+    def step(typingctx, x, at, scale, zero, low, high, flip, out):
         def emit(context, b, signature, args):
-            from_type, to_type = signature.args[0].dtype, signature.args[6].dtype
+            types_of = [signature.args[n].dtype for n in (0, 7)]
+            size_in, size_out = (t.bitwidth // 8 for t in types_of)
+            kind_in, kind_out = (context.get_data_type(t) for t in types_of)
             begin, to = (simd.data(context, b, signature.args[n], args[n],
-                                   b.mul(args[1], simd.index(kind.bitwidth // 8)))
-                         for n, kind in ((0, from_type), (6, to_type)))
+                                   b.mul(args[1], simd.index(size)))
+                         for n, size in ((0, size_in), (7, size_out)))
             values = []
-            for part in range(32 // to_type.bitwidth if many else 1):
-                place = simd.after(b, begin, part * LANES * from_type.bitwidth // 8)
+            for part in range(4 // size_out if many else 1):
+                place = simd.after(b, begin, part * LANES * size_in)
                 if past:
                     simd.prefetch(b, simd.after(b, place, AHEAD))
-                kind = ir.VectorType(context.get_data_type(from_type), LANES)
-                value = simd.load(b, place, kind)
-                if kind.element != simd.F32:
-                    value = (b.sext if from_type.signed else b.zext)(value, simd.INTS)
-                values.append(value)
-            signed = getattr(to_type, "signed", True)
-            kind = context.get_data_type(to_type)
-            simd.store(b, work(b, values, *args[2:6], kind, signed), to, past)
+                value = simd.load(b, place, ir.VectorType(kind_in, LANES))
+                values.append(value if kind_in == simd.F32 else b.zext(value, simd.INTS))
+            simd.store(b, work(b, values, *args[2:7], kind_out), to, past)
             return simd.index(LANES * len(values))
         f, i = types.float32, types.int32
-        return types.intp(x, types.intp, f, i, f, f, out), emit
+        return types.intp(x, types.intp, f, i, f, f, i, out), emit
     return step
 
 
@@ -119,22 +120,22 @@ _dequantize_past = _step(_dequantized, many=True, past=True)
 # One row: x (n,), s and z (1,) or (n,) -> out (n,)
 
 @_jit
-def _quantize_row(x, s, z, low, high, out, far):
+def _quantize_row(x, s, z, low, high, flip, out, far):
     i = 0
     if s.size == 1 and x.size >= LANES and SMALL < s[0] < LARGE:
         scale, zero = s[0], z[0]
         bottom, top = low - np.float32(zero), high - np.float32(zero)
         if far and x.size >= WHOLE:
             for i in range(0, WHOLE, LANES):
-                _quantize_one(x, i, scale, zero, bottom, top, out)
+                _quantize_one(x, i, scale, zero, bottom, top, flip, out)
             i = simd.to_register(out)
             while i + WHOLE <= x.size:
-                i += _quantize_past(x, i, scale, zero, bottom, top, out)
+                i += _quantize_past(x, i, scale, zero, bottom, top, flip, out)
         while i + WHOLE <= x.size:
-            i += _quantize_many(x, i, scale, zero, bottom, top, out)
+            i += _quantize_many(x, i, scale, zero, bottom, top, flip, out)
         while i + LANES <= x.size:
-            i += _quantize_one(x, i, scale, zero, bottom, top, out)
-        _quantize_one(x, x.size - LANES, scale, zero, bottom, top, out)
+            i += _quantize_one(x, i, scale, zero, bottom, top, flip, out)
+        _quantize_one(x, x.size - LANES, scale, zero, bottom, top, flip, out)
         return
     own = 1 if s.size > 1 else 0
     for i in range(x.size):
@@ -150,13 +151,13 @@ def _fake_row(x, s, z, low, high, out, far):
         bottom, top = low - np.float32(zero), high - np.float32(zero)
         if far and x.size >= WHOLE:
             for i in range(0, WHOLE, LANES):
-                _fake_one(x, i, scale, zero, bottom, top, out)
+                _fake_one(x, i, scale, zero, bottom, top, zero, out)
             i = simd.to_register(out)
             while i + WHOLE <= x.size:
-                i += _fake_past(x, i, scale, zero, bottom, top, out)
+                i += _fake_past(x, i, scale, zero, bottom, top, zero, out)
         while i + LANES <= x.size:
-            i += _fake_one(x, i, scale, zero, bottom, top, out)
-        _fake_one(x, x.size - LANES, scale, zero, bottom, top, out)
+            i += _fake_one(x, i, scale, zero, bottom, top, zero, out)
+        _fake_one(x, x.size - LANES, scale, zero, bottom, top, zero, out)
         return
     own = 1 if s.size > 1 else 0
     for i in range(x.size):
@@ -166,34 +167,46 @@ def _fake_row(x, s, z, low, high, out, far):
 
 
 @_jit
-def _dequantize_row(codes, s, z, out, far):
+def _dequantize_row(codes, s, z, flip, out, far):
     i, no = 0, np.float32(0)
     if s.size == 1 and codes.size >= LANES:
         if far and codes.size >= WHOLE:
             for i in range(0, WHOLE, LANES):
-                _dequantize_one(codes, i, s[0], z[0], no, no, out)
+                _dequantize_one(codes, i, s[0], z[0], no, no, flip, out)
             i = simd.to_register(out)
             while i + WHOLE <= codes.size:
-                i += _dequantize_past(codes, i, s[0], z[0], no, no, out)
+                i += _dequantize_past(codes, i, s[0], z[0], no, no, flip, out)
         while i + LANES <= codes.size:
-            i += _dequantize_one(codes, i, s[0], z[0], no, no, out)
-        _dequantize_one(codes, codes.size - LANES, s[0], z[0], no, no, out)
+            i += _dequantize_one(codes, i, s[0], z[0], no, no, flip, out)
+        _dequantize_one(codes, codes.size - LANES, s[0], z[0], no, no, flip, out)
         return
     own = 1 if s.size > 1 else 0
     for i in range(codes.size):
-        out[i] = np.float32(np.int32(np.int32(codes[i]) - z[own * i])) * s[own * i]
+        step = np.int32((np.int32(codes[i]) ^ flip) - flip - z[own * i])
+        out[i] = np.float32(step) * s[own * i]
 
 
 # All rows: data (A, B, C), scales (A or 1, B or 1, C or 1)
 
-@_jit
+def _unsigned(codes):
+    """The same bytes as unsigned integers, and flip: 0, or for signed codes the highest bit."""
+    kind = codes.dtype
+    return codes.view(f"u{kind.itemsize}"), np.int32(0 if kind.kind == "u" else -np.iinfo(kind).min)
+
+
 def quantize(x, scale, zero_point, qmin, qmax, out):
+    codes, flip = _unsigned(out)
+    _quantize(x, scale, zero_point, qmin, qmax, flip, codes)
+    return out
+
+
+@_jit
+def _quantize(x, scale, zero_point, qmin, qmax, flip, out):
     low, high, far = np.float32(qmin), np.float32(qmax), x.nbytes + out.nbytes > FAR
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
             s, z = row_of(scale, a, b), row_of(zero_point, a, b)
-            _quantize_row(x[a, b], s, z, low, high, out[a, b], far)
-    return out
+            _quantize_row(x[a, b], s, z, low, high, flip, out[a, b], far)
 
 
 @_jit
@@ -206,14 +219,19 @@ def fake_quantize(x, scale, zero_point, qmin, qmax, out):
     return out
 
 
-@_jit
 def dequantize(codes, scale, zero_point, out):
+    codes, flip = _unsigned(codes)
+    _dequantize(codes, scale, zero_point, flip, out)
+    return out
+
+
+@_jit
+def _dequantize(codes, scale, zero_point, flip, out):
     far = codes.nbytes + out.nbytes > FAR
     for a in range(codes.shape[0]):
         for b in range(codes.shape[1]):
             s, z = row_of(scale, a, b), row_of(zero_point, a, b)
-            _dequantize_row(codes[a, b], s, z, out[a, b], far)
-    return out
+            _dequantize_row(codes[a, b], s, z, flip, out[a, b], far)
 
 
 # Sums without an output
