@@ -46,13 +46,14 @@ def kmeans_levels(x: Any, k: int, *, method: str = "auto") -> np.ndarray:
     me = "kmeans_levels"
     x = _checks.real_array(x, me).reshape(-1)
     x = x if x.dtype == np.float32 else x.astype(np.float64)
-    _checks.float32_array([x.min(), x.max()], me)
+    ends = kernels.minmax(np.ascontiguousarray(x)) if x.dtype == np.float32 else (x.min(), x.max())
+    _checks.float32_array(ends, me)
     k = _checks.integer(k, me, "k", 1, 1024)
     if method not in ("auto", "exact", "histogram"):
         raise ValueError(f"{me}: method is {method!r}; expected auto, exact or histogram")
     if method == "exact" or (method == "auto" and x.size <= _EXACT):
         return _cluster(*np.unique(x, return_counts=True), k)
-    return _cluster_fast(x, k)
+    return _cluster_fast(x, k, float(ends[0]), float(ends[1]))
 
 
 def _cluster(points: np.ndarray, counts: np.ndarray, k: int) -> np.ndarray:
@@ -74,8 +75,8 @@ def _outward_sums(a: np.ndarray, middle: int) -> np.ndarray:
     return np.concatenate([-left, [0.0], right])
 
 
-def _cluster_fast(x: np.ndarray, k: int) -> np.ndarray:
-    low, high, bins = float(x.min()), float(x.max()), max(4096, 64 * k)
+def _cluster_fast(x: np.ndarray, k: int, low: float, high: float) -> np.ndarray:
+    bins = max(4096, 64 * k)
     if low < high:
         counts, sums = np.empty(bins, np.int64), np.empty(bins)
         kernels.bin_sums(x, low, bins / (high - low), counts, sums)

@@ -11,12 +11,21 @@ def bin_sums(x, low, density, counts, sums):
     # x (n,) floats, density = bins / range -> counts (bins,) int64, sums (bins,) float64
     counts[:] = 0
     sums[:] = 0.0
-    last = counts.size - 1
-    for i in range(x.size):
-        at = min(np.int64((x[i] - low) * density), last)
-        counts[at] += 1
-        sums[at] += x[i]
+    at, last, zero = np.empty(512, np.int32), np.int32(counts.size - 1), np.float64(low)
+    for start in range(0, x.size, 512):
+        some = x[start : start + 512]
+        _bins(some, zero, density, last, at)
+        for i in range(some.size):
+            counts[at[i]] += 1
+            sums[at[i]] += some[i]
     return counts, sums
+
+
+@_jit
+def _bins(x, low, density, last, out):
+    # a loop of its own: without the sums it is vectorized
+    for i in range(x.size):
+        out[i] = min(np.int32((x[i] - low) * density), last)
 
 
 @_jit

@@ -9,6 +9,8 @@ outputs side by side, for step after step of K. Arithmetic and rounding are thos
 own `integer_forward` and `forward`: integers are equal bit for bit, and so are the codes.
 """
 
+from copy import copy
+
 import llvmlite.ir as ir
 import numpy as np
 from numba import njit, types
@@ -352,43 +354,57 @@ def _some(b, place, n):
     return values
 
 
-def _forward(layers, n_in, n_out, address):
+def _forward(layers, n_in, n_out, address, samples=1):
+    """The logits of `samples` samples side by side: one waits for its sums, another computes."""
+    stacks = [[copy(layer) for layer in layers] for _ in range(samples)]
+
     @intrinsic
     def forward(typingctx, x, at, out, out_at):
-        """The logits of the sample at x[at:]; one logit is returned, more are stored in out."""
+        """Samples at x[at:], one after the other. One logit of one sample is returned; else they
+        are stored at out[out_at:], more than one logit in lines of _line(n_out)."""
         def emit(context, b, signature, args):
             kinds = signature.args
             px, po = (simd.data(context, b, kinds[n], args[n], b.mul(args[n + 1], simd.index(4)))
                       for n in (0, 2))
             base = simd.fresh(b, simd.index(address).inttoptr(simd.I8.as_pointer()))
+            for s, stack in enumerate(stacks):
+                for layer in stack:
+                    layer.open(b, base)
+                for column in range(0, n_in, LANES):
+                    place = simd.after(b, px, 4 * (s * n_in + column))
+                    stack[0].take(b, column, _some(b, place, min(LANES, n_in - column)), False)
+            for depth in range(1, len(layers)):
+                for stack in stacks:
+                    for column, values in stack[depth - 1].outputs(b):
+                        values = simd.larger(b, values, simd.same(simd.FLOATS, 0.0))  # the ReLU
+                        stack[depth].take(b, column, values, True)
             only = ir.Constant(simd.F32, 0.0)
-            for layer in layers:
-                layer.open(b, base)
-            for column in range(0, n_in, LANES):
-                part = _some(b, simd.after(b, px, 4 * column), min(LANES, n_in - column))
-                layers[0].take(b, column, part, False)
-            for layer, following in zip(layers, [*layers[1:], None], strict=True):
-                for column, values in layer.outputs(b):
-                    if following is not None:
-                        positive = simd.larger(b, values, simd.same(simd.FLOATS, 0.0))  # the ReLU
-                        following.take(b, column, positive, True)
-                    elif n_out == 1:
-                        scalar = values.type == simd.F32
-                        only = values if scalar else b.extract_element(
-                            values, ir.Constant(simd.I32, 0))
+            for s, stack in enumerate(stacks):
+                for column, values in stack[-1].outputs(b):
+                    if n_out > 1:
+                        at = s * _line(n_out) + column
                     else:
-                        simd.store(b, values, simd.after(b, po, 4 * column))
+                        at, scalar = s, values.type == simd.F32
+                        only = values = values if scalar else b.extract_element(
+                            values, ir.Constant(simd.I32, 0))
+                    if n_out > 1 or samples > 1:
+                        simd.store(b, values, simd.after(b, po, 4 * at))
             return only
         return types.float32(x, types.intp, out, types.intp), emit
     return forward
 
 
+def _line(n_out):
+    # room for the logits of a sample, which are stored by whole registers
+    return n_out + 4 * LANES
+
+
 def network(layers, weights):
-    """Logits of one sample (n_in,), and of rows (n, n_in) one by one: two compiled functions,
+    """Logits of one sample (n_in,), and of rows (n, n_in) with n > 1: two compiled functions,
     and the weights whose address they contain, to be kept as long as they."""
     n_in, n_out, block = layers[0].n_in, layers[-1].n_out, weights.block()
-    forward, room = _forward(layers, n_in, n_out, block.ctypes.data), n_out + 4 * LANES
-    message = f"compiled model: x is not float32 of shape ({n_in},)"
+    forward, pair = (_forward(layers, n_in, n_out, block.ctypes.data, s) for s in (1, 2))
+    message, line = f"compiled model: x is not float32 of shape ({n_in},)", _line(n_out)
 
     def one_logit(x):
         if x.size != n_in:
@@ -399,24 +415,27 @@ def network(layers, weights):
         if x.shape[1] != n_in:
             raise ValueError(message)
         out = np.empty((x.shape[0], 1), np.float32)
-        for i in range(x.shape[0]):
-            out[i, 0] = forward(x, i * n_in, x, 0)
+        for i in range(0, x.shape[0], 2):
+            i = min(i, x.shape[0] - 2)  # the last pair may overlap the one before
+            pair(x, i * n_in, out, i)
         return out
 
     def logits(x):
         if x.size != n_in:
             raise ValueError(message)
-        out = np.empty(room, np.float32)
+        out = np.empty(line, np.float32)
         forward(x, 0, out, 0)
         return out[:n_out]
 
     def logits_rows(x):
         if x.shape[1] != n_in:
             raise ValueError(message)
-        out, line = np.empty((x.shape[0], n_out), np.float32), np.empty(room, np.float32)
-        for i in range(x.shape[0]):
-            forward(x, i * n_in, line, 0)
-            out[i] = line[:n_out]
+        out, lines = np.empty((x.shape[0], n_out), np.float32), np.empty(2 * line, np.float32)
+        for i in range(0, x.shape[0], 2):
+            i = min(i, x.shape[0] - 2)
+            pair(x, i * n_in, lines, 0)
+            for k in range(n_out):
+                out[i, k], out[i + 1, k] = lines[k], lines[line + k]
         return out
 
     vector, matrix = types.float32[::1], types.float32[:, ::1]
