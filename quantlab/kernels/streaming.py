@@ -29,6 +29,7 @@ from quantlab.kernels import simd
 from quantlab.kernels.elementwise import row_of
 
 LANES, WHOLE = simd.LANES, 64  # WHOLE values of any kind of output fill whole registers
+LONG = 256  # values from which a row is worth aligning: every store then meets one cache line
 _SIZES = getattr(os, "sysconf_names", {})
 LAST_CACHE = os.sysconf("SC_LEVEL3_CACHE_SIZE") if "SC_LEVEL3_CACHE_SIZE" in _SIZES else 0
 # Bytes read and written from which an output is streamed: beyond the last cache, of which a guest
@@ -125,11 +126,11 @@ def _quantize_row(x, s, z, low, high, flip, out, far):
     if s.size == 1 and x.size >= LANES and SMALL < s[0] < LARGE:
         scale, zero = s[0], z[0]
         bottom, top = low - np.float32(zero), high - np.float32(zero)
-        if far and x.size >= WHOLE:
+        if x.size >= LONG:
             for i in range(0, WHOLE, LANES):
                 _quantize_one(x, i, scale, zero, bottom, top, flip, out)
             i = simd.to_register(out)
-            while i + WHOLE <= x.size:
+            while far and i + WHOLE <= x.size:
                 i += _quantize_past(x, i, scale, zero, bottom, top, flip, out)
         while i + WHOLE <= x.size:
             i += _quantize_many(x, i, scale, zero, bottom, top, flip, out)
@@ -149,11 +150,10 @@ def _fake_row(x, s, z, low, high, out, far):
     if s.size == 1 and x.size >= LANES and SMALL < s[0] < LARGE:
         scale, zero = s[0], z[0]
         bottom, top = low - np.float32(zero), high - np.float32(zero)
-        if far and x.size >= WHOLE:
-            for i in range(0, WHOLE, LANES):
-                _fake_one(x, i, scale, zero, bottom, top, zero, out)
+        if x.size >= LONG:
+            _fake_one(x, 0, scale, zero, bottom, top, zero, out)
             i = simd.to_register(out)
-            while i + WHOLE <= x.size:
+            while far and i + LANES <= x.size:
                 i += _fake_past(x, i, scale, zero, bottom, top, zero, out)
         while i + LANES <= x.size:
             i += _fake_one(x, i, scale, zero, bottom, top, zero, out)
@@ -170,11 +170,10 @@ def _fake_row(x, s, z, low, high, out, far):
 def _dequantize_row(codes, s, z, flip, out, far):
     i, no = 0, np.float32(0)
     if s.size == 1 and codes.size >= LANES:
-        if far and codes.size >= WHOLE:
-            for i in range(0, WHOLE, LANES):
-                _dequantize_one(codes, i, s[0], z[0], no, no, flip, out)
+        if codes.size >= LONG:
+            _dequantize_one(codes, 0, s[0], z[0], no, no, flip, out)
             i = simd.to_register(out)
-            while i + WHOLE <= codes.size:
+            while far and i + LANES <= codes.size:
                 i += _dequantize_past(codes, i, s[0], z[0], no, no, flip, out)
         while i + LANES <= codes.size:
             i += _dequantize_one(codes, i, s[0], z[0], no, no, flip, out)
@@ -188,15 +187,14 @@ def _dequantize_row(codes, s, z, flip, out, far):
 
 # All rows: data (A, B, C), scales (A or 1, B or 1, C or 1)
 
-def _unsigned(codes):
-    """The same bytes as unsigned integers, and flip: 0, or for signed codes the highest bit."""
-    kind = codes.dtype
-    return codes.view(f"u{kind.itemsize}"), np.int32(0 if kind.kind == "u" else -np.iinfo(kind).min)
+# The same bytes as unsigned integers, and flip: 0, or for signed codes the highest bit
+_UNSIGNED = {np.dtype(f"{sign}{size}"): (np.dtype(f"u{size}"), np.int32(flip))
+             for size in (1, 2) for sign, flip in (("u", 0), ("i", 2 ** (8 * size - 1)))}
 
 
 def quantize(x, scale, zero_point, qmin, qmax, out):
-    codes, flip = _unsigned(out)
-    _quantize(x, scale, zero_point, qmin, qmax, flip, codes)
+    unsigned, flip = _UNSIGNED[out.dtype]
+    _quantize(x, scale, zero_point, qmin, qmax, flip, out.view(unsigned))
     return out
 
 
@@ -220,8 +218,8 @@ def fake_quantize(x, scale, zero_point, qmin, qmax, out):
 
 
 def dequantize(codes, scale, zero_point, out):
-    codes, flip = _unsigned(codes)
-    _dequantize(codes, scale, zero_point, flip, out)
+    unsigned, flip = _UNSIGNED[codes.dtype]
+    _dequantize(codes.view(unsigned), scale, zero_point, flip, out)
     return out
 
 
