@@ -212,10 +212,11 @@ def test_cuts_of_clusters(n, points):
 def test_signs(k):
     rng = np.random.default_rng(k)
     x, w = (np.resize(nasty(rng, n * k, 1.0), (n, k)) for n in (5, 9))
-    packed = [[m.pack_signs(a) for a in (x, w)] for m in (reference, xnor)]
-    for ours, theirs in zip(*packed, strict=True):
-        same_bits(ours, theirs)
-    products = [m.xnor_matmul(*packed[0], k) for m in (reference, xnor)]
+    packed = [reference.pack_signs(a) for a in (x, w)]
+    for word, row in zip(packed[0][:, -1], x, strict=True):  # the bits beyond K stay 0
+        first = (k - 1) // 64 * 64
+        assert int(word) == sum(1 << i for i, v in enumerate(row[first:]) if v >= 0)
+    products = [m.xnor_matmul(*packed, k) for m in (reference, xnor)]
     same_bits(*products)
     assert (products[0] == np.where(x >= 0, 1, -1) @ np.where(w >= 0, 1, -1).T).all()
 
@@ -262,3 +263,36 @@ def test_names():
     assert {"quantize", "pack", "path"} <= set(dir(kernels))
     with pytest.raises(AttributeError):
         kernels.no_such_kernel  # noqa: B018
+
+
+WARM = """
+import numpy as np, quantlab as ql
+from numba.core import event
+
+ql.warm()
+compiled = []
+
+class Listener(event.Listener):
+    def on_start(self, what): compiled.append(what.data["dispatcher"].py_func.__qualname__)
+    def on_end(self, what): pass
+
+event.register("numba:compile", Listener())
+x = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
+for scheme in ql.QuantizationScheme:
+    for bits in (8, 4):
+        params = ql.choose_params(x, scheme, bits)
+        q = ql.quantize(x, params)
+        q.dequantize(), q.pack(), ql.fake_quantize(x, params), ql.measure(x, params)
+        ql.ste_gradient(x, params, x)
+inputs = ql.quantize(x, ql.choose_params(x, ql.QuantizationScheme.ASYMMETRIC_PER_TENSOR, signed=False))
+weights = ql.quantize(x.T, ql.choose_params(x.T, ql.QuantizationScheme.SYMMETRIC_PER_TENSOR))
+ql.quantized_matmul(inputs, weights)
+ql.quantized_matmul(inputs, weights, out=inputs.params)
+ql.xnor_matmul(ql.binarize(x), ql.binarize(x))
+ql.kmeans_levels(x, 4), ql.kmeans_levels(np.resize(x, 200_000), 16)
+print(compiled)
+"""
+
+
+def test_after_warm_the_usual_calls_compile_nothing(tmp_path):
+    assert run(WARM, NUMBA_CACHE_DIR=str(tmp_path)) == "[]"

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numba import njit, types
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from quantlab import kernels
@@ -82,24 +83,94 @@ def test_choose_and_add_lanes():
     assert (out == 3).all()
 
 
-def test_fma_rounds_once():
+def test_fused_rounds_once():
+    def emit(b, x, y, out):
+        v = simd.load(b, x, simd.FLOATS)
+        simd.store(b, simd.fused(b, v, v, simd.load(b, y, simd.FLOATS)), out)
+
+    kernel, out = block(emit), np.zeros(simd.LANES, np.float32)
+    x = np.full(simd.LANES, 1 + 2**-12, np.float32)
+    kernel(x, np.full(simd.LANES, -1, np.float32), out)
+    assert (out == np.float32(2**-11 + 2**-24)).all()  # x * x alone loses 2**-24
+
+
+def test_nearest_rounds_ties_to_even_and_marks_what_does_not_fit():
+    def emit(b, x, y, out):
+        v = simd.load(b, x, simd.FLOATS)
+        simd.store(b, simd.nearest(b, v), out)
+        simd.store(b, simd.rint(b, v), y)
+
+    kernel, out = block(emit), np.zeros(simd.LANES, np.int32)
+    x = np.tile(np.array([0.5, 1.5, -2.5, 3e9, -3e9, np.nan, -0.49, 7], np.float32),
+                simd.LANES // 8)
+    rounded = np.zeros_like(x)
+    kernel(x, rounded, out)
+    assert out[:8].tolist() == [0, 2, -2, -(2**31), -(2**31), -(2**31), 0, 7]
+    assert np.array_equal(rounded, np.rint(x), equal_nan=True)
+
+
+def test_larger_and_smaller():
+    def emit(b, x, y, out):
+        v, w = simd.load(b, x, simd.FLOATS), simd.load(b, y, simd.FLOATS)
+        simd.store(b, simd.larger(b, v, w), out)
+        simd.store(b, simd.smaller(b, v, w), simd.after(b, out, 4 * simd.LANES))
+
+    rng = np.random.default_rng(1)
+    x, y = rng.standard_normal((2, simd.LANES)).astype(np.float32)
+    out = np.zeros(2 * simd.LANES, np.float32)
+    block(emit)(x, y, out)
+    assert (out[: simd.LANES] == np.maximum(x, y)).all()
+    assert (out[simd.LANES :] == np.minimum(x, y)).all()
+
+
+def test_to_bytes_saturates_and_keeps_the_order():
+    def emit(b, x, y, out):
+        four = [simd.load(b, simd.after(b, x, 4 * simd.LANES * n), simd.INTS) for n in range(4)]
+        zero, *ends = (simd.load(b, simd.after(b, y, 4 * n), simd.I32) for n in range(3))
+        ends = [b.trunc(end, simd.I8) for end in ends]
+        simd.store(b, simd.to_bytes(b, four, zero, ends), out)
+
+    kernel, out = block(emit), np.zeros(4 * simd.LANES, np.uint8)
+    steps = np.arange(4 * simd.LANES, dtype=np.int32) * 7 - 200
+    steps[:3] = -(2**31), 2**31 - 1, 40_000
+    for zero, low, high in ((0, 0, 255), (128, 1, 255), (255, 100, 200)):
+        kernel(steps, np.array([zero, low, high], np.int32), out)
+        assert out.tolist() == np.clip(steps.astype(np.int64) + zero, low, high).tolist()
+
+
+@pytest.mark.parametrize("left", [0, 1, 7, 8, 20, 31, 32, 99])
+def test_a_tile_is_stored_as_far_as_its_rows_go(left):
+    def emit(b, x, y, out):
+        rows = [[simd.load(b, simd.after(b, x, 4 * simd.LANES * (2 * r + v)), simd.INTS)
+                 for v in range(2)] for r in range(3)]
+        step, left = (simd.load(b, simd.after(b, y, 8 * n), simd.I64) for n in range(2))
+        simd.store_tile(b, rows, step, out, left)
+
+    x, width = np.arange(1, 6 * simd.LANES + 1, dtype=np.int32).reshape(3, -1), 2 * simd.LANES
+    out, many = np.zeros((3, 40), np.int32), min(left, width)
+    block(emit)(x.reshape(-1), np.array([4 * 40, left]), out.reshape(-1))
+    assert (out[:, :many] == x[:, :many]).all() and not out[:, many:].any()
+
+
+def test_to_register_finds_the_next_whole_register_and_stores_past_the_caches():
+    def emit(b, x, y, out):
+        at = b.mul(simd.load(b, y, simd.I64), simd.index(4))
+        place = b.gep(out, [at])
+        simd.store(b, simd.load(b, x, simd.INTS), place, past=True)
+
     @njit
-    def run(x, y, z):
-        return simd.fma(x, y, z)
+    def first(x):
+        return simd.to_register(x)
 
-    x = np.float32(1 + 2**-12)
-    assert run(x, x, np.float32(-1)) == np.float32(2**-11 + 2**-24)  # x * x alone loses 2**-24
+    kernel, room = block(emit), np.zeros(8 * simd.LANES, np.int32)
+    for shift in range(simd.LANES + 1):
+        out = room[shift:]
+        at = first(out)
+        assert 0 <= at < simd.LANES and (out.ctypes.data + 4 * at) % (4 * simd.LANES) == 0
+        kernel(np.full(simd.LANES, shift + 1, np.int32), np.array([at]), out)
+        assert (out[at : at + simd.LANES] == shift + 1).all()
 
 
-def test_stream_copies_whole_lines():
-    @njit
-    def run(source, target, at, size):
-        simd.stream(source, target, at, size)
-
-    source = np.arange(256, dtype=np.uint8)
-    room = np.zeros(1024, np.uint8)
-    start = -room.ctypes.data % 64
-    target = room[start : start + 512]
-    run(source, target, 64, 192)
-    assert (target[64:256] == source[:192]).all()
-    assert not target[:64].any() and not target[256:].any()
+def test_arrays_must_lie_in_one_piece():
+    with pytest.raises(TypingError, match="make it contiguous first"):
+        njit(lambda x: simd.to_register(x))(np.zeros(9)[::2])

@@ -35,7 +35,7 @@ _TWINS = {  # name of a kernel: module of the plain loops, module with vector in
     "lookup": ("elementwise", "elementwise"),
     "bin_sums": ("clusters", "clusters"),
     "kmeans_cuts": ("clusters", "clusters"),
-    "pack_signs": ("xnor", "popcount"),
+    "pack_signs": ("reference", "reference"),
     "xnor_matmul": ("xnor", "popcount"),
 }
 _path: str | None = None
@@ -70,8 +70,9 @@ def warm() -> None:
     """
     import numpy as np
 
-    x, one = np.ones((1, 1, 8), np.float32), np.ones((1, 1, 1), np.float32)
-    zero, this = np.zeros((1, 1, 1), np.int32), importlib.import_module(__name__)
+    x, this = np.ones((1, 1, 8), np.float32), importlib.import_module(__name__)
+    one, zero = np.ones((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.int32)
+    one.flags.writeable = zero.flags.writeable = False  # as in QuantizationParams: another type
     for codes in (np.zeros(x.shape, np.int8), np.zeros(x.shape, np.uint8)):
         low = -128 if codes.dtype == np.int8 else 0
         this.quantize(x, one, zero, low, low + 255, codes)
@@ -86,6 +87,12 @@ def warm() -> None:
                         np.ones((2, 1), np.float32), 0)
     words = this.pack_signs(x[0])
     this.xnor_matmul(words, words, 8)
+    few, wide = np.zeros(4), np.ones(1, np.int64)
+    this.requantize(np.zeros((1, 1), np.int32), wide, wide, 0, 0, 127, codes[0])
+    this.nearest_level(x, one, few[:1].astype(np.float32), np.zeros(x.shape, np.uint8))
+    this.lookup(np.zeros(x.shape, np.uint8), one, few.astype(np.float32), x.copy())
+    this.bin_sums(x[0, 0], 0.0, 1.0, few.astype(np.int64), few)
+    this.kmeans_cuts(np.arange(4.0), few, few, 2)
 
 
 def available() -> tuple[str, ...]:

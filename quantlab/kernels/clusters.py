@@ -6,26 +6,24 @@ from numba import njit
 _jit = njit(cache=True, error_model="numpy")
 
 
-@_jit
 def bin_sums(x, low, density, counts, sums):
     # x (n,) floats, density = bins / range -> counts (bins,) int64, sums (bins,) float64
-    counts[:] = 0
-    sums[:] = 0.0
-    at, last, zero = np.empty(512, np.int32), np.int32(counts.size - 1), np.float64(low)
-    for start in range(0, x.size, 512):
-        some = x[start : start + 512]
-        _bins(some, zero, density, last, at)
-        for i in range(some.size):
-            counts[at[i]] += 1
-            sums[at[i]] += some[i]
+    counts.fill(0)
+    sums.fill(0)
+    _bin_sums(x, float(low), float(density), counts, sums, np.empty(512, np.int32))
     return counts, sums
 
 
 @_jit
-def _bins(x, low, density, last, out):
-    # a loop of its own: without the sums it is vectorized
-    for i in range(x.size):
-        out[i] = min(np.int32((x[i] - low) * density), last)
+def _bin_sums(x, low, density, counts, sums, at):
+    last = np.int32(counts.size - 1)
+    for start in range(0, x.size, at.size):
+        some = min(at.size, x.size - start)
+        for i in range(some):  # a loop of its own: without the sums it is vectorized
+            at[i] = min(np.int32((x[start + i] - low) * density), last)
+        for i in range(some):
+            counts[at[i]] += 1
+            sums[at[i]] += x[start + i]
 
 
 @_jit
@@ -34,34 +32,39 @@ def _cluster_cost(mass, first, second, i, j):
     return max((second[j] - second[i]) - s * s / (mass[j] - mass[i]), 0.0)
 
 
-@_jit
 def kmeans_cuts(mass, first, second, k):
     # prefix sums (n + 1,) over sorted points, k <= n -> cuts (k + 1,) int64
     n = mass.size - 1
-    begins = np.zeros((k, n + 1), np.int32)
-    best, previous = np.zeros(n + 1), np.zeros(n + 1)
-    for j in range(1, n + 1):
-        best[j] = _cluster_cost(mass, first, second, 0, j)
-    for c in range(1, k):
-        best, previous = previous, best
-        _add_cluster(mass, first, second, c, n if c == k - 1 else c + 1, previous, best, begins[c])
     cuts = np.zeros(k + 1, np.int64)
-    cuts[k] = n
-    for c in range(k - 1, 0, -1):
-        cuts[c] = begins[c, cuts[c + 1]]
+    _kmeans_cuts(mass, first, second, np.zeros((k, n + 1), np.int32), np.zeros((2, n + 1)),
+                 np.empty((128, 4), np.int64), cuts)
     return cuts
 
 
 @_jit
-def _add_cluster(mass, first, second, c, lowest, previous, best, begin):
-    # best[j], begin[j] for j = lowest..n: halve the j, then the beginnings that remain
-    n = mass.size - 1
-    pending = np.empty((128, 4), np.int64)
-    pending[0] = lowest, n, c, n - 1
-    waiting = 1
+def _kmeans_cuts(mass, first, second, begins, costs, pending, cuts):
+    # begins (k, n + 1), costs (2, n + 1): the last clusters and the one before, in turn
+    n, k = mass.size - 1, cuts.size - 1
+    for j in range(1, n + 1):
+        costs[0, j] = _cluster_cost(mass, first, second, np.int64(0), j)
+    for c in range(1, k):
+        _add_cluster(mass, first, second, c, n if c == k - 1 else c + 1, costs[(c - 1) % 2],
+                     costs[c % 2], begins[c], pending)
+    cuts[k] = n
+    for c in range(k - 1, 0, -1):
+        cuts[c] = begins[c, cuts[c + 1]]
+
+
+@_jit
+def _add_cluster(mass, first, second, c, lowest, previous, best, begin, pending):
+    # best[j], begin[j] for j = lowest..n: halve the j, then the beginnings that remain. Rows of
+    # pending: from and to which j, from and to which beginning
+    n, waiting = mass.size - 1, 1
+    pending[0, 0], pending[0, 1], pending[0, 2], pending[0, 3] = lowest, n, c, n - 1
     while waiting:
         waiting -= 1
-        j_low, j_high, i_low, i_high = pending[waiting]
+        task, other = pending[waiting], pending[waiting + 1]
+        j_low, j_high, i_low, i_high = task[0], task[1], task[2], task[3]
         if j_low > j_high:
             continue
         j = (j_low + j_high) // 2
@@ -71,6 +74,6 @@ def _add_cluster(mass, first, second, c, lowest, previous, best, begin):
             if cost < least:
                 at, least = i, cost
         best[j], begin[j] = least, at
-        pending[waiting] = j_low, j - 1, i_low, at
-        pending[waiting + 1] = j + 1, j_high, at, i_high
+        task[1], task[3] = j - 1, at
+        other[0], other[1], other[2], other[3] = j + 1, j_high, at, i_high
         waiting += 2

@@ -8,6 +8,8 @@ Float32 throughout and no fastmath: a reordered or fused operation would change 
 import numpy as np
 from numba import njit
 
+from quantlab.kernels import reference
+
 # Python's division would test every scale for zero, and no loop with a test vectorizes
 _jit = njit(cache=True, error_model="numpy")
 
@@ -98,60 +100,47 @@ def inside(x, scale, zero_point, qmin, qmax, out):
     low, high = np.float32(qmin), np.float32(qmax)
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s, z = row_of(scale, a, b), row_of(zero_point, a, b)
+            s, z, row, ok = row_of(scale, a, b), row_of(zero_point, a, b), x[a, b], out[a, b]
             if s.size == 1:
-                _inside_shared(x[a, b], s[0], np.float32(z[0]), low, high, out[a, b])
+                step, zero = s[0], np.float32(z[0])
+                for i in range(row.size):
+                    code = np.rint(row[i] / step) + zero
+                    ok[i] = (code >= low) & (code <= high)
             else:
-                _inside_columns(x[a, b], s, z, low, high, out[a, b])
+                for i in range(row.size):
+                    code = np.rint(row[i] / s[i]) + np.float32(z[i])
+                    ok[i] = (code >= low) & (code <= high)
     return out
 
 
-@_jit
-def _inside_shared(x, s, z, low, high, out):
+# Squares may be added in any order; nothing that decides about a code is a sum.
+@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+def sums_divided(x, s, z, low, high):
+    # x (n,), s and z (1,) or (n,): sums of squares of error and of x, and how many saturate
+    noise, power, beyond, own = np.float32(0), np.float32(0), np.int32(0), 1 if s.size > 1 else 0
     for i in range(x.size):
-        code = np.rint(x[i] / s) + z
-        out[i] = (code >= low) & (code <= high)
-
-
-@_jit
-def _inside_columns(x, s, z, low, high, out):
-    for i in range(x.size):
-        code = np.rint(x[i] / s[i]) + np.float32(z[i])
-        out[i] = (code >= low) & (code <= high)
-
-
-@njit(cache=True, fastmath={"reassoc", "contract", "nsz"})
-def add_squares(x, y):
-    # sums of (x - y)^2 and x^2 over one short block, in any order
-    noise, power = np.float32(0), np.float32(0)
-    for i in range(x.size):
-        d = x[i] - y[i]
-        noise += d * d
+        zero = np.float32(z[own * i])
+        wanted = np.rint(x[i] / s[own * i]) + zero
+        code = min(max(wanted, low), high)
+        beyond = np.int32(beyond + np.int32(wanted != code))
+        error = x[i] - (code - zero) * s[own * i]
+        noise += error * error
         power += x[i] * x[i]
-    return np.float64(noise), np.float64(power)
+    return noise, power, beyond
 
 
 @_jit
 def measure(x, scale, zero_point, qmin, qmax):
     low, high = np.float32(qmin), np.float32(qmax)
-    block, within = np.empty(2048, np.float32), np.empty(2048, np.bool_)
     noise, power, beyond = 0.0, 0.0, 0
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s, z = row_of(scale, a, b), row_of(zero_point, a, b)
-            for i in range(0, x.shape[2], 2048):
-                piece = x[a, b, i : i + 2048]
-                fake, ok = block[: piece.size], within[: piece.size]
-                if s.size == 1:
-                    zero = np.float32(z[0])
-                    _fake_shared(piece, s[0], zero, low, high, fake)
-                    _inside_shared(piece, s[0], zero, low, high, ok)
-                else:
-                    part = slice(i, i + 2048)
-                    _fake_columns(piece, s[part], z[part], low, high, fake)
-                    _inside_columns(piece, s[part], z[part], low, high, ok)
-                e, p = add_squares(piece, fake)
-                noise, power, beyond = noise + e, power + p, beyond + ok.size - ok.sum()
+            s, z, row = row_of(scale, a, b), row_of(zero_point, a, b), x[a, b]
+            for i in range(0, row.size, 2048):
+                if s.size > 1:
+                    s, z = row_of(scale, a, b)[i : i + 2048], row_of(zero_point, a, b)[i : i + 2048]
+                e, p, n = sums_divided(row[i : i + 2048], s, z, low, high)
+                noise, power, beyond = noise + e, power + p, beyond + n
     return noise, power, beyond
 
 
@@ -172,54 +161,38 @@ def _turn(v):
     return np.int32(v ^ ((v >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
 
-@_jit
 def nearest_level(x, scale, thresholds, out):
-    ratio, count = np.empty(512, np.float32), np.empty(512, np.int32)
-    for a in range(x.shape[0]):
-        for b in range(x.shape[1]):
-            s = row_of(scale, a, b)
-            for start in range(0, x.shape[2], 512):  # a piece that stays in the nearest cache
-                piece = slice(start, min(start + 512, x.shape[2]))
-                v = ratio[: piece.stop - start]
-                if s.size == 1:
-                    _divide_shared(x[a, b, piece], s[0], v)
-                else:
-                    _divide_columns(x[a, b, piece], s[piece], v)
-                if thresholds.size <= 1024:
-                    _count_below(v, thresholds, count[: v.size], out[a, b, piece])
-                else:
-                    _search_below(v, thresholds, out[a, b, piece])
+    if thresholds.size > 1024:
+        return reference.nearest_level(x, scale, thresholds, out)
+    _nearest_level(x, scale, thresholds, np.empty(512, np.float32), np.empty(512, np.int32), out)
     return out
 
 
 @_jit
-def _divide_shared(x, s, out):
-    for i in range(x.size):
-        out[i] = x[i] / s
+def _nearest_level(x, scale, thresholds, ratio, count, out):
+    for a in range(x.shape[0]):
+        for b in range(x.shape[1]):
+            s = row_of(scale, a, b)
+            stride = 1 if s.size > 1 else 0
+            for start in range(0, x.shape[2], 512):  # a piece that stays in the nearest cache
+                row, levels = x[a, b, start : start + 512], out[a, b, start : start + 512]
+                own = s[start : start + 512] if s.size > 1 else s
+                for i in range(row.size):
+                    ratio[i] = row[i] / own[stride * i]
+                _count_below(ratio[: row.size], thresholds, count)
+                for i in range(row.size):
+                    levels[i] = count[i]
 
 
 @_jit
-def _divide_columns(x, s, out):
-    for i in range(x.size):
-        out[i] = x[i] / s[i]
-
-
-@_jit
-def _count_below(v, thresholds, count, out):
+def _count_below(v, thresholds, count):
     # all thresholds, without a branch: several in one instruction, faster than a search
-    count[:] = 0
+    for i in range(v.size):
+        count[i] = 0
     for j in range(thresholds.size):
         t = thresholds[j]
         for i in range(v.size):
             count[i] += np.int32(v[i] > t)
-    for i in range(v.size):
-        out[i] = count[i]
-
-
-@_jit
-def _search_below(v, thresholds, out):
-    for i in range(v.size):
-        out[i] = np.searchsorted(thresholds, v[i])
 
 
 @_jit
@@ -227,20 +200,7 @@ def lookup(codes, scale, levels, out):
     for a in range(codes.shape[0]):
         for b in range(codes.shape[1]):
             s = row_of(scale, a, b)
-            if s.size == 1:
-                _lookup_shared(codes[a, b], s[0], levels, out[a, b])
-            else:
-                _lookup_columns(codes[a, b], s, levels, out[a, b])
+            own = 1 if s.size > 1 else 0
+            for i in range(codes.shape[2]):
+                out[a, b, i] = levels[codes[a, b, i]] * s[own * i]
     return out
-
-
-@_jit
-def _lookup_shared(codes, s, levels, out):
-    for i in range(codes.size):
-        out[i] = levels[codes[i]] * s
-
-
-@_jit
-def _lookup_columns(codes, s, levels, out):
-    for i in range(codes.size):
-        out[i] = levels[codes[i]] * s[i]

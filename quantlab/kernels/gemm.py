@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from quantlab.kernels import matmul, simd
 
-HEIGHTS, VECTORS = ((6, 4, 2, 1), 4) if simd.WIDE else ((4, 2, 1), 2)
+HEIGHTS, VECTORS = ((6, 2, 1), 4) if simd.WIDE else ((4, 2, 1), 2)
 ROWS, COLUMNS = HEIGHTS[0], VECTORS * simd.LANES
 TALL = 32 * ROWS  # rows that use a panel before the next one does
 PACKED = 512  # groups of K from which rows are packed
@@ -157,26 +157,17 @@ def pack_rows(fours, out, bits):
     bits[0] = seen
 
 
-@njit(cache=True)
-def _pack_panels(fours, panels):
-    # (N, groups) int32 -> (panels, groups, COLUMNS) int32; 16 groups are one cache line of a row
-    n, groups = fours.shape
-    for panel in range(panels.shape[0]):
-        for first in range(0, groups, 16):
-            for row in range(panel * COLUMNS, min(n, (panel + 1) * COLUMNS)):
-                for k in range(first, min(first + 16, groups)):
-                    panels[panel, k, row % COLUMNS] = fours[row, k]
-
-
 def pack_panels(w, flip=0):
     # w (N, K) bytes -> panels (ceil(N / COLUMNS), ceil(K / 4), COLUMNS, 4) int8, padded with 0,
     # and the sum of every output's weights, (panels * COLUMNS,) int32; flip 128: uint8 minus 128
     fours = in_fours(w, flip)
-    panels = np.zeros((-(-fours.shape[0] // COLUMNS), fours.shape[1], COLUMNS), np.int32)
-    _pack_panels(fours, panels)
+    n, groups = fours.shape
+    padded = np.zeros((n + -n % COLUMNS, groups), np.int32)
+    padded[:n] = fours
+    panels = np.ascontiguousarray(padded.reshape(-1, COLUMNS, groups).transpose(0, 2, 1))
     panels = panels.view(np.int8).reshape(*panels.shape, 4)
     sums = np.zeros((1, panels.shape[0] * COLUMNS), np.int32)  # the product with ones
-    multiply(np.ones((1, 4 * fours.shape[1]), np.uint8), True, panels, sums[0].copy(), sums)
+    multiply(np.ones((1, 4 * groups), np.uint8), True, panels, sums[0].copy(), sums)
     return panels, sums[0]
 
 

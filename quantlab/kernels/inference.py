@@ -360,8 +360,8 @@ def _forward(layers, n_in, n_out, address, samples=1):
 
     @intrinsic
     def forward(typingctx, x, at, out, out_at):
-        """Samples at x[at:], one after the other. One logit of one sample is returned; else they
-        are stored at out[out_at:], more than one logit in lines of _line(n_out)."""
+        """Samples at x[at:], one after the other; logits to out[out_at:], but the only logit of
+        a single sample is returned."""
         def emit(context, b, signature, args):
             kinds = signature.args
             px, po = (simd.data(context, b, kinds[n], args[n], b.mul(args[n + 1], simd.index(4)))
@@ -378,69 +378,49 @@ def _forward(layers, n_in, n_out, address, samples=1):
                     for column, values in stack[depth - 1].outputs(b):
                         values = simd.larger(b, values, simd.same(simd.FLOATS, 0.0))  # the ReLU
                         stack[depth].take(b, column, values, True)
-            only = ir.Constant(simd.F32, 0.0)
             for s, stack in enumerate(stacks):
                 for column, values in stack[-1].outputs(b):
-                    if n_out > 1:
-                        at = s * _line(n_out) + column
-                    else:
-                        at, scalar = s, values.type == simd.F32
-                        only = values = values if scalar else b.extract_element(
-                            values, ir.Constant(simd.I32, 0))
-                    if n_out > 1 or samples > 1:
-                        simd.store(b, values, simd.after(b, po, 4 * at))
-            return only
+                    place = simd.after(b, po, 4 * (s * n_out + column))
+                    if values.type != simd.F32 and n_out == 1:
+                        values = b.extract_element(values, ir.Constant(simd.I32, 0))
+                    if values.type != simd.F32:
+                        simd.store_first(b, values, place, simd.index(n_out - column))
+                    elif n_out > 1 or samples > 1:
+                        simd.store(b, values, place)
+            return values if n_out == 1 else ir.Constant(simd.F32, 0.0)
         return types.float32(x, types.intp, out, types.intp), emit
     return forward
 
 
-def _line(n_out):
-    # room for the logits of a sample, which are stored by whole registers
-    return n_out + 4 * LANES
-
-
 def network(layers, weights):
-    """Logits of one sample (n_in,), and of rows (n, n_in) with n > 1: two compiled functions,
-    and the weights whose address they contain, to be kept as long as they."""
+    """Logits of one sample (n_in,), and of rows (n, n_in) with n > 1: two compiled functions."""
     n_in, n_out, block = layers[0].n_in, layers[-1].n_out, weights.block()
     forward, pair = (_forward(layers, n_in, n_out, block.ctypes.data, s) for s in (1, 2))
-    message, line = f"compiled model: x is not float32 of shape ({n_in},)", _line(n_out)
+    message = f"compiled model: x is not float32 of shape ({n_in},)"
 
     def one_logit(x):
         if x.size != n_in:
             raise ValueError(message)
         return forward(x, 0, x, 0)
 
-    def one_logit_rows(x):
-        if x.shape[1] != n_in:
-            raise ValueError(message)
-        out = np.empty((x.shape[0], 1), np.float32)
-        for i in range(0, x.shape[0], 2):
-            i = min(i, x.shape[0] - 2)  # the last pair may overlap the one before
-            pair(x, i * n_in, out, i)
-        return out
-
     def logits(x):
         if x.size != n_in:
             raise ValueError(message)
-        out = np.empty(line, np.float32)
+        out = np.empty(n_out, np.float32)
         forward(x, 0, out, 0)
-        return out[:n_out]
+        return out
 
-    def logits_rows(x):
+    def rows(x):
         if x.shape[1] != n_in:
             raise ValueError(message)
-        out, lines = np.empty((x.shape[0], n_out), np.float32), np.empty(2 * line, np.float32)
+        out = np.empty((x.shape[0], n_out), np.float32)
         for i in range(0, x.shape[0], 2):
-            i = min(i, x.shape[0] - 2)
-            pair(x, i * n_in, lines, 0)
-            for k in range(n_out):
-                out[i, k], out[i + 1, k] = lines[k], lines[line + k]
+            i = min(i, x.shape[0] - 2)  # the last pair may overlap the one before
+            pair(x, i * n_in, out, i * n_out)
         return out
 
     vector, matrix = types.float32[::1], types.float32[:, ::1]
-    if n_out == 1:
-        one, many = njit(types.float32(vector))(one_logit), njit(matrix(matrix))(one_logit_rows)
-    else:
-        one, many = njit(vector(vector))(logits), njit(matrix(matrix))(logits_rows)
-    return one, many, block
+    one = njit(types.float32(vector))(one_logit) if n_out == 1 else njit(vector(vector))(logits)
+    many = njit(matrix(matrix))(rows)
+    one.weights = many.weights = block  # each keeps alive what its code points to
+    return one, many

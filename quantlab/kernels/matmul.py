@@ -50,12 +50,17 @@ def _dot(x, w, x_zero):
     return total
 
 
-@njit(cache=True)
 def requantize(acc, multiplier, shift, zero_point, qmin, qmax, out):
     # acc (M, N) int32, multiplier and shift (N,) int64 -> out (M, N) codes; one rounding
+    # signed codes are written as the unsigned integers of the same bits: one kernel for both
+    _requantize(acc, multiplier, shift, zero_point, qmin, qmax, out.view(f"u{out.itemsize}"))
+    return out
+
+
+@njit(cache=True)
+def _requantize(acc, multiplier, shift, zero_point, qmin, qmax, out):
     for i in range(acc.shape[0]):
         for n in range(acc.shape[1]):
             half = np.int64(1) << (shift[n] - 1)
             value = ((np.int64(acc[i, n]) * multiplier[n] + half) >> shift[n]) + zero_point
             out[i, n] = min(max(value, qmin), qmax)
-    return out

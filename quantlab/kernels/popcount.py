@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from quantlab.kernels import simd
 
-HEIGHTS, VECTORS = ((6, 4, 2, 1), 4) if simd.WIDE else ((4, 2, 1), 2)
+HEIGHTS, VECTORS = ((6, 2, 1), 4) if simd.WIDE else ((4, 2, 1), 2)
 COLUMNS = VECTORS * simd.WORDS.count
 _HALF = ir.VectorType(simd.I32, simd.WORDS.count)
 
@@ -90,31 +90,3 @@ def pack_panels(w):
 def xnor_matmul(a, b, k):
     # a (M, W), b (N, W) uint64 signs of k values -> (M, N) int32: agreements minus disagreements
     return multiply(np.ascontiguousarray(a), pack_panels(b), k, b.shape[0])
-
-
-@intrinsic
-def _sign_word(typingctx, x, at):
-    """64 floats from element `at` as one word; a bit is set where x >= 0."""
-    def emit(context, b, signature, args):
-        many = ir.VectorType(simd.F32, 64)
-        place = simd.data(context, b, signature.args[0], args[0], b.mul(args[1], simd.index(4)))
-        positive = b.fcmp_ordered(">=", simd.load(b, place, many), simd.same(many, 0.0))
-        return b.bitcast(positive, simd.I64)
-    return types.uint64(x, types.intp), emit
-
-
-def pack_signs(x):
-    # x (M, K) float32 -> (M, ceil(K / 64)) uint64; bit k % 64 of word k // 64 is set where x >= 0
-    out = np.zeros((x.shape[0], (x.shape[1] + 63) // 64), np.uint64)
-    _pack_signs(np.ascontiguousarray(x), out)
-    return out
-
-
-@njit(cache=True)
-def _pack_signs(x, out):
-    m, k = x.shape
-    for row in range(m):
-        for word in range(k // 64):
-            out[row, word] = _sign_word(x, row * k + 64 * word)
-        for c in range(k // 64 * 64, k):
-            out[row, c >> 6] |= np.uint64(x[row, c] >= 0) << np.uint64(c & 63)

@@ -26,7 +26,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from quantlab.kernels import simd
-from quantlab.kernels.elementwise import row_of
+from quantlab.kernels.elementwise import row_of, sums_divided
 
 LANES, WHOLE = simd.LANES, 64  # WHOLE values of any kind of output fill whole registers
 LONG = 256  # values from which a row is worth aligning: every store then meets one cache line
@@ -41,8 +41,6 @@ BLOCK = 2048  # values whose squares are added in float32
 SMALL, LARGE = np.float32(2.0**-60), np.float32(2.0**60)
 
 _jit = njit(cache=True, error_model="numpy")
-# Squares may be added in any order; nothing that decides about a code is a sum.
-_jit_sums = njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 
 
 # One register. low, high: ends of the grid minus the zero point, in steps
@@ -118,73 +116,6 @@ _dequantize_one = _step(_dequantized)
 _dequantize_past = _step(_dequantized, many=True, past=True)
 
 
-# One row: x (n,), s and z (1,) or (n,) -> out (n,)
-
-@_jit
-def _quantize_row(x, s, z, low, high, flip, out, far):
-    i = 0
-    if s.size == 1 and x.size >= LANES and SMALL < s[0] < LARGE:
-        scale, zero = s[0], z[0]
-        bottom, top = low - np.float32(zero), high - np.float32(zero)
-        if x.size >= LONG:
-            for i in range(0, WHOLE, LANES):
-                _quantize_one(x, i, scale, zero, bottom, top, flip, out)
-            i = simd.to_register(out)
-            while far and i + WHOLE <= x.size:
-                i += _quantize_past(x, i, scale, zero, bottom, top, flip, out)
-        while i + WHOLE <= x.size:
-            i += _quantize_many(x, i, scale, zero, bottom, top, flip, out)
-        while i + LANES <= x.size:
-            i += _quantize_one(x, i, scale, zero, bottom, top, flip, out)
-        _quantize_one(x, x.size - LANES, scale, zero, bottom, top, flip, out)
-        return
-    own = 1 if s.size > 1 else 0
-    for i in range(x.size):
-        code = np.rint(x[i] / s[own * i]) + np.float32(z[own * i])
-        out[i] = np.int32(min(max(code, low), high))
-
-
-@_jit
-def _fake_row(x, s, z, low, high, out, far):
-    i = 0
-    if s.size == 1 and x.size >= LANES and SMALL < s[0] < LARGE:
-        scale, zero = s[0], z[0]
-        bottom, top = low - np.float32(zero), high - np.float32(zero)
-        if x.size >= LONG:
-            _fake_one(x, 0, scale, zero, bottom, top, zero, out)
-            i = simd.to_register(out)
-            while far and i + LANES <= x.size:
-                i += _fake_past(x, i, scale, zero, bottom, top, zero, out)
-        while i + LANES <= x.size:
-            i += _fake_one(x, i, scale, zero, bottom, top, zero, out)
-        _fake_one(x, x.size - LANES, scale, zero, bottom, top, zero, out)
-        return
-    own = 1 if s.size > 1 else 0
-    for i in range(x.size):
-        zero_point = np.float32(z[own * i])
-        code = min(max(np.rint(x[i] / s[own * i]) + zero_point, low), high)
-        out[i] = (code - zero_point) * s[own * i]
-
-
-@_jit
-def _dequantize_row(codes, s, z, flip, out, far):
-    i, no = 0, np.float32(0)
-    if s.size == 1 and codes.size >= LANES:
-        if codes.size >= LONG:
-            _dequantize_one(codes, 0, s[0], z[0], no, no, flip, out)
-            i = simd.to_register(out)
-            while far and i + LANES <= codes.size:
-                i += _dequantize_past(codes, i, s[0], z[0], no, no, flip, out)
-        while i + LANES <= codes.size:
-            i += _dequantize_one(codes, i, s[0], z[0], no, no, flip, out)
-        _dequantize_one(codes, codes.size - LANES, s[0], z[0], no, no, flip, out)
-        return
-    own = 1 if s.size > 1 else 0
-    for i in range(codes.size):
-        step = np.int32((np.int32(codes[i]) ^ flip) - flip - z[own * i])
-        out[i] = np.float32(step) * s[own * i]
-
-
 # All rows: data (A, B, C), scales (A or 1, B or 1, C or 1)
 
 # The same bytes as unsigned integers, and flip: 0, or for signed codes the highest bit
@@ -199,22 +130,58 @@ def quantize(x, scale, zero_point, qmin, qmax, out):
 
 
 @_jit
-def _quantize(x, scale, zero_point, qmin, qmax, flip, out):
-    low, high, far = np.float32(qmin), np.float32(qmax), x.nbytes + out.nbytes > FAR
-    for a in range(x.shape[0]):
-        for b in range(x.shape[1]):
+def _quantize(values, scale, zero_point, qmin, qmax, flip, codes):
+    low, high, far = np.float32(qmin), np.float32(qmax), values.nbytes + codes.nbytes > FAR
+    for a in range(values.shape[0]):
+        for b in range(values.shape[1]):
             s, z = row_of(scale, a, b), row_of(zero_point, a, b)
-            _quantize_row(x[a, b], s, z, low, high, flip, out[a, b], far)
+            x, out, i = values[a, b], codes[a, b], 0
+            if s.size > 1 or x.size < LANES or not SMALL < s[0] < LARGE:
+                own = 1 if s.size > 1 else 0
+                for i in range(x.size):
+                    code = np.rint(x[i] / s[own * i]) + np.float32(z[own * i])
+                    out[i] = np.int32(min(max(code, low), high))
+                continue
+            step, zero = s[0], z[0]
+            bottom, top = low - np.float32(zero), high - np.float32(zero)
+            if x.size >= LONG:
+                for i in range(0, WHOLE, LANES):
+                    _quantize_one(x, i, step, zero, bottom, top, flip, out)
+                i = simd.to_register(out)
+                while far and i + WHOLE <= x.size:
+                    i += _quantize_past(x, i, step, zero, bottom, top, flip, out)
+            while i + WHOLE <= x.size:
+                i += _quantize_many(x, i, step, zero, bottom, top, flip, out)
+            while i + LANES <= x.size:
+                i += _quantize_one(x, i, step, zero, bottom, top, flip, out)
+            _quantize_one(x, x.size - LANES, step, zero, bottom, top, flip, out)
 
 
 @_jit
-def fake_quantize(x, scale, zero_point, qmin, qmax, out):
-    low, high, far = np.float32(qmin), np.float32(qmax), x.nbytes + out.nbytes > FAR
-    for a in range(x.shape[0]):
-        for b in range(x.shape[1]):
+def fake_quantize(values, scale, zero_point, qmin, qmax, fakes):
+    low, high, far = np.float32(qmin), np.float32(qmax), 2 * values.nbytes > FAR
+    for a in range(values.shape[0]):
+        for b in range(values.shape[1]):
             s, z = row_of(scale, a, b), row_of(zero_point, a, b)
-            _fake_row(x[a, b], s, z, low, high, out[a, b], far)
-    return out
+            x, out, i = values[a, b], fakes[a, b], 0
+            if s.size > 1 or x.size < LANES or not SMALL < s[0] < LARGE:
+                own = 1 if s.size > 1 else 0
+                for i in range(x.size):
+                    zero_point_i = np.float32(z[own * i])
+                    code = min(max(np.rint(x[i] / s[own * i]) + zero_point_i, low), high)
+                    out[i] = (code - zero_point_i) * s[own * i]
+                continue
+            step, zero = s[0], z[0]
+            bottom, top = low - np.float32(zero), high - np.float32(zero)
+            if x.size >= LONG:
+                _fake_one(x, 0, step, zero, bottom, top, zero, out)
+                i = simd.to_register(out)
+                while far and i + LANES <= x.size:
+                    i += _fake_past(x, i, step, zero, bottom, top, zero, out)
+            while i + LANES <= x.size:
+                i += _fake_one(x, i, step, zero, bottom, top, zero, out)
+            _fake_one(x, x.size - LANES, step, zero, bottom, top, zero, out)
+    return fakes
 
 
 def dequantize(codes, scale, zero_point, out):
@@ -224,12 +191,26 @@ def dequantize(codes, scale, zero_point, out):
 
 
 @_jit
-def _dequantize(codes, scale, zero_point, flip, out):
-    far = codes.nbytes + out.nbytes > FAR
+def _dequantize(codes, scale, zero_point, flip, values):
+    no, far = np.float32(0), codes.nbytes + values.nbytes > FAR
     for a in range(codes.shape[0]):
         for b in range(codes.shape[1]):
             s, z = row_of(scale, a, b), row_of(zero_point, a, b)
-            _dequantize_row(codes[a, b], s, z, flip, out[a, b], far)
+            q, out, i = codes[a, b], values[a, b], 0
+            if s.size > 1 or q.size < LANES:
+                own = 1 if s.size > 1 else 0
+                for i in range(q.size):
+                    steps = np.int32((np.int32(q[i]) ^ flip) - flip - z[own * i])
+                    out[i] = np.float32(steps) * s[own * i]
+                continue
+            if q.size >= LONG:
+                _dequantize_one(q, 0, s[0], z[0], no, no, flip, out)
+                i = simd.to_register(out)
+                while far and i + LANES <= q.size:
+                    i += _dequantize_past(q, i, s[0], z[0], no, no, flip, out)
+            while i + LANES <= q.size:
+                i += _dequantize_one(q, i, s[0], z[0], no, no, flip, out)
+            _dequantize_one(q, q.size - LANES, s[0], z[0], no, no, flip, out)
 
 
 # Sums without an output
@@ -265,38 +246,26 @@ def _sums(typingctx, x, at, registers, scale, low, high):
     return types.Tuple((f, f, types.int32))(x, n, n, f, f, f), emit
 
 
-@_jit_sums
-def _sums_divided(x, s, z, low, high):
-    noise, power, beyond, own = np.float32(0), np.float32(0), np.int32(0), 1 if s.size > 1 else 0
-    for i in range(x.size):
-        zero_point = np.float32(z[own * i])
-        wanted = np.rint(x[i] / s[own * i]) + zero_point
-        code = min(max(wanted, low), high)
-        beyond = np.int32(beyond + np.int32(wanted != code))
-        error = x[i] - (code - zero_point) * s[own * i]
-        noise += error * error
-        power += x[i] * x[i]
-    return noise, power, beyond
-
-
 @_jit
 def measure(x, scale, zero_point, qmin, qmax):
     low, high = np.float32(qmin), np.float32(qmax)
-    noise, power, beyond, size = 0.0, 0.0, 0, x.shape[2]
+    noise, power, beyond = 0.0, 0.0, 0
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s, z, done = row_of(scale, a, b), row_of(zero_point, a, b), 0
+            s, z, row, done = row_of(scale, a, b), row_of(zero_point, a, b), x[a, b], 0
             if s.size == 1 and SMALL < s[0] < LARGE:
-                zero, done = np.float32(z[0]), size // LANES * LANES
-                for i in range(0, done, BLOCK):
+                zero, done = np.float32(z[0]), row.size // LANES * LANES
+            for i in range(0, row.size, BLOCK):
+                if i < done:
                     registers = min(BLOCK, done - i) // LANES
-                    e, p, n = _sums(x[a, b], i, registers, s[0], low - zero, high - zero)
+                    e, p, n = _sums(row, i, registers, s[0], low - zero, high - zero)
                     noise, power, beyond = noise + e, power + p, beyond + n
-            for i in range(done, size, BLOCK):
-                part = slice(i, i + BLOCK)
-                own = part if s.size > 1 else slice(0, 1)
-                e, p, n = _sums_divided(x[a, b, part], s[own], z[own], low, high)
-                noise, power, beyond = noise + e, power + p, beyond + n
+                if i + BLOCK > done:
+                    rest = slice(max(i, done), i + BLOCK)
+                    if s.size > 1:
+                        s, z = row_of(scale, a, b)[rest], row_of(zero_point, a, b)[rest]
+                    e, p, n = sums_divided(row[rest], s, z, low, high)
+                    noise, power, beyond = noise + e, power + p, beyond + n
     return noise, power, beyond
 
 

@@ -4,16 +4,6 @@ import numpy as np
 from numba import njit
 
 
-@njit(cache=True)
-def pack_signs(x):
-    # x (M, K) float32 -> (M, ceil(K / 64)) uint64; bit k % 64 of word k // 64 is set where x >= 0
-    out = np.zeros((x.shape[0], (x.shape[1] + 63) // 64), np.uint64)
-    for m in range(x.shape[0]):
-        for k in range(x.shape[1]):
-            out[m, k >> 6] |= np.uint64(x[m, k] >= 0) << np.uint64(k & 63)
-    return out
-
-
 @njit(cache=True, inline="always")
 def _popcount(v):
     # sums of 2, 4, 8 bits side by side; compilers turn these lines into one instruction

@@ -35,14 +35,13 @@ def compile_layers(layers: Sequence[Any]) -> Callable[[np.ndarray], Any]:
 
     weights = inference._Weights()
     plan = [_plan(inference, layer, layer is layers[-1], weights) for layer in layers]
-    predict, predict_rows, frozen = inference.network(plan, weights)
+    predict, predict_rows = inference.network(plan, weights)
 
     def rows(x: np.ndarray) -> np.ndarray:
         x = np.ascontiguousarray(x, np.float32)
         return predict_rows(x) if len(x) != 1 else predict_rows(np.repeat(x, 2, axis=0))[:1]
 
-    predict.rows = rows
-    predict.weights, predict.nbytes = frozen, frozen.nbytes
+    predict.rows, predict.nbytes = rows, predict.weights.nbytes
     return predict
 
 
