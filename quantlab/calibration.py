@@ -216,7 +216,7 @@ class _MeanSquaredError:
     """Cost of a range, one number per group: what fake quantization on its grid would lose."""
 
     def __init__(self, groups, codes, symmetric):
-        self.groups, self.codes = groups, codes
+        self.groups, self.codes = np.ascontiguousarray(groups), codes
         self.grid = _symmetric_grid if symmetric else _asymmetric_grid
         self.out = np.empty((1, *groups.shape), np.float32)
 

@@ -284,8 +284,9 @@ for scheme in ql.QuantizationScheme:
         q = ql.quantize(x, params)
         q.dequantize(), q.pack(), ql.fake_quantize(x, params), ql.measure(x, params)
         ql.ste_gradient(x, params, x)
-inputs = ql.quantize(x, ql.choose_params(x, ql.QuantizationScheme.ASYMMETRIC_PER_TENSOR, signed=False))
-weights = ql.quantize(x.T, ql.choose_params(x.T, ql.QuantizationScheme.SYMMETRIC_PER_TENSOR))
+asymmetric, symmetric = list(ql.QuantizationScheme)[1::-1]
+inputs = ql.quantize(x, ql.choose_params(x, asymmetric, signed=False))
+weights = ql.quantize(x.T, ql.choose_params(x.T, symmetric))
 ql.quantized_matmul(inputs, weights)
 ql.quantized_matmul(inputs, weights, out=inputs.params)
 ql.xnor_matmul(ql.binarize(x), ql.binarize(x))

@@ -2,9 +2,11 @@
 
 import functools
 import json
+import math
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -46,7 +48,7 @@ def waits():
 @pytest.fixture
 def fetch(waits):
     """fetch_klines that notes its waits instead of sleeping."""
-    return functools.partial(market.fetch_klines, sleep=waits.append, timeout=(1, 0.2))
+    return functools.partial(market.fetch_klines, sleep=waits.append, timeout=(5, 0.7))
 
 
 def serve(faults=(), rows=None, **options):
@@ -133,12 +135,12 @@ def test_gaps_are_reported_and_not_filled(fetch):
 @pytest.mark.parametrize("fault", ["10000", "10006", "10006-header", "10016", "5004", "5xx", "429",
                                    "slow", "drop"])  # fmt: skip
 def test_what_passes_is_retried_four_times(fetch, waits, fault):
-    with serve([fault] * 4, slow=0.4) as server:
+    with serve([fault] * 4, slow=1.2) as server:
         assert len(fetch(base_url=server.url)) == 200
     assert len(server.requests) == 5
     assert sum(wait > 0.2 for wait in waits) == 4 and all(0 <= wait <= 10 for wait in waits)
     kind = market.NetworkError if fault in ("slow", "drop") else market.ApiError
-    with serve([fault] * 5, slow=0.4) as server, pytest.raises(kind):
+    with serve([fault] * 5, slow=1.2) as server, pytest.raises(kind):
         fetch(base_url=server.url)
     assert len(server.requests) == 5
 
@@ -167,11 +169,13 @@ def test_any_wait_is_clamped_to_ten_seconds(fetch, waits, monkeypatch, told, sle
     assert slept in waits and max(waits) <= 10
 
 
-def test_calls_are_at_least_a_tenth_of_a_second_apart(fetch, waits):
+def test_calls_are_at_least_a_tenth_of_a_second_apart(fetch, waits, monkeypatch):
+    clock = SimpleNamespace(monotonic=lambda: 1000.0, time=time.time)  # calls that take no time
+    monkeypatch.setattr(bybit, "time", clock)
+    monkeypatch.setattr(bybit, "_last_call", -math.inf)
     with serve() as server:
-        fetch(base_url=server.url, limit=2500)
-    assert len(server.requests) == 3 and len(waits) == 2
-    assert all(0.05 < wait <= 0.1 for wait in waits)
+        fetch(base_url=server.url, limit=2500, timeout=(5, 5))
+    assert len(server.requests) == 3 and waits == [0.1, 0.1]
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,7 @@ def _add_pairs(b, x, y):
 
 
 def store_tile(b, rows, row_step, pointer, left):
-    """Rows of registers of 32-bit numbers, row_step bytes apart; of a row the first `left` lanes."""
+    """Rows of registers of 32-bit numbers, row_step bytes apart; of each the first `left` lanes."""
     def each(write):
         for r, row in enumerate(rows):
             for v, value in enumerate(row):

@@ -7,14 +7,14 @@ before, where the same values give the same codes once more:
                                     |-- LANES --|
     out |-- codes --|-- codes --|-- ... --|-- --|
 
-The division is x * (1 / scale) and one step of Newton's method in fused
-multiply-adds, which returns the correctly rounded quotient (Markstein 1990), so ties fall alike:
+The division is x * (1 / scale) and one step of Newton's method in fused multiply-adds, which
+returns the correctly rounded quotient (Markstein 1990), so ties fall alike:
 
     q = x * inverse;  q = q + inverse * (x - q * scale)
 
 A shorter row, a scale for each column, and a scale without an ordinary inverse are divided.
 Signed codes are the unsigned ones of a grid moved by `flip` = 128 (or 32768), with the highest
-bit turned: one kernel for both. An output larger than the last cache is written past the caches, by whole registers.
+bit turned: one kernel for both. An output larger than the last cache is written past the caches.
 """
 
 import os
@@ -84,7 +84,8 @@ def _dequantized(b, codes, scale, zero, low, high, flip, kind):
 def _step(work, many=False, past=False):
     """An intrinsic: out[at:] = work(x[at:]) for LANES values; returns how many.
 
-    many: for as many as fill a register of `out`; past: that register begins at a multiple of its size, and is written past the caches.
+    many: for as many as fill a register of `out`. past: that register begins at a multiple of its
+    size, and is written past the caches.
     """
     @intrinsic
     def step(typingctx, x, at, scale, zero, low, high, flip, out):
