@@ -164,7 +164,7 @@ def pack_panels(w, flip=0):
     n, groups = fours.shape
     padded = np.zeros((n + -n % COLUMNS, groups), np.int32)
     padded[:n] = fours
-    panels = np.ascontiguousarray(padded.reshape(-1, COLUMNS, groups).transpose(0, 2, 1))
+    panels = simd.aligned(padded.reshape(-1, COLUMNS, groups).transpose(0, 2, 1))
     panels = panels.view(np.int8).reshape(*panels.shape, 4)
     sums = np.zeros((1, panels.shape[0] * COLUMNS), np.int32)  # the product with ones
     multiply(np.ones((1, 4 * groups), np.uint8), True, panels, sums[0].copy(), sums)

@@ -39,10 +39,7 @@ class _Weights:
         return at
 
     def block(self):
-        # from a whole cache line on, else every load of a register would touch two
-        room = np.empty(self.size + 128, np.uint8)
-        start = -room.ctypes.data % 64
-        return np.concatenate(self.parts, out=room[start : start + self.size])
+        return simd.aligned(np.concatenate(self.parts))
 
 
 def _columns(array, rows):

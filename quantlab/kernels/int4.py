@@ -132,8 +132,8 @@ def pack(w, scale):
     both = halves[:, :, :, 0] | (halves[:, :, :, 1] << 4)
     columns = (np.zeros((panels * COLUMNS, groups), np.float32), padded.sum(axis=2, dtype=np.int32))
     columns[0][:n] = scale
-    return (np.ascontiguousarray(both.transpose(0, 2, 1, 3)),
-            *(np.ascontiguousarray(c.reshape(panels, COLUMNS, groups).transpose(0, 2, 1))
+    return (simd.aligned(both.transpose(0, 2, 1, 3)),
+            *(simd.aligned(c.reshape(panels, COLUMNS, groups).transpose(0, 2, 1))
               for c in columns))
 
 

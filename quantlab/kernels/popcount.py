@@ -84,7 +84,7 @@ def pack_panels(w):
     n, words = w.shape
     padded = np.zeros((n + -n % COLUMNS, words), np.uint64)
     padded[:n] = w
-    return np.ascontiguousarray(padded.reshape(-1, COLUMNS, words).transpose(0, 2, 1))
+    return simd.aligned(padded.reshape(-1, COLUMNS, words).transpose(0, 2, 1))
 
 
 def xnor_matmul(a, b, k):

@@ -9,6 +9,7 @@ The functions below write LLVM IR: `b` is the builder, everything else are IR va
 """
 
 import llvmlite.ir as ir
+import numpy as np
 from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
@@ -24,6 +25,15 @@ I8, I16, I32, I64, F32 = *(ir.IntType(n) for n in (8, 16, 32, 64)), ir.FloatType
 BYTES, SHORTS = ir.VectorType(I8, 4 * LANES), ir.VectorType(I16, 2 * LANES)
 INTS, FLOATS = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES)
 WORDS = ir.VectorType(I64, LANES // 2)
+
+
+def aligned(array):
+    """A copy that begins with a whole cache line, else every load of a register touches two."""
+    room = np.empty(array.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    out = room[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    out[...] = array
+    return out
 
 
 def index(n):

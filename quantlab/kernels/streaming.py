@@ -218,7 +218,7 @@ def _dequantize(codes, scale, zero_point, flip, values):
 
 @intrinsic
 def _sums(typingctx, x, at, registers, scale, low, high):
-    """Sums of (x - fake_quantize(x))^2 and x^2, and how many saturate; low and high as above."""
+    """Sums of (x - fake_quantize(x))^2 and x^2, and how many saturate, at most 2**24."""
     def emit(context, b, signature, args):
         begin = simd.data(context, b, signature.args[0], args[0], b.mul(args[1], simd.index(4)))
         scale, one = args[3], ir.Constant(simd.F32, 1.0)
@@ -233,18 +233,16 @@ def _sums(typingctx, x, at, registers, scale, low, high):
             wanted = simd.nearest(b, _quotient(b, x, scale, *beyond))
             wanted = b.sitofp(wanted, simd.FLOATS)
             steps = simd.smaller(b, simd.larger(b, wanted, low), high)
-            saturated = b.zext(b.fcmp_unordered("!=", wanted, steps), simd.INTS)
+            passed = b.fsub(wanted, steps)  # -1, 0 or 1
             error = simd.fused(b, b.fneg(steps), s, x)
-            return [simd.fused(b, error, error, state[0]), simd.fused(b, x, x, state[1]),
-                    b.add(state[2], saturated)]
+            return [simd.fused(b, v, v, total)
+                    for v, total in zip((error, x, passed), state, strict=True)]
 
-        start = [simd.same(simd.FLOATS, 0.0)] * 2 + [simd.same(simd.INTS, 0)]
-        noise, power, beyond_ends = simd.loop(b, args[2], start, register)
-        results = [simd.add_lanes(b, v, b.fadd) for v in (noise, power)]
-        results.append(simd.add_lanes(b, beyond_ends, b.add))
-        return context.make_tuple(b, signature.return_type, results)
+        sums = simd.loop(b, args[2], [simd.same(simd.FLOATS, 0.0)] * 3, register)
+        totals = [simd.add_lanes(b, v, b.fadd) for v in sums]
+        return context.make_tuple(b, signature.return_type, totals)
     f, n = types.float32, types.intp
-    return types.Tuple((f, f, types.int32))(x, n, n, f, f, f), emit
+    return types.UniTuple(f, 3)(x, n, n, f, f, f), emit
 
 
 @_jit
@@ -260,7 +258,7 @@ def measure(x, scale, zero_point, qmin, qmax):
                 if i < done:
                     registers = min(BLOCK, done - i) // LANES
                     e, p, n = _sums(row, i, registers, s[0], low - zero, high - zero)
-                    noise, power, beyond = noise + e, power + p, beyond + n
+                    noise, power, beyond = noise + e, power + p, beyond + np.int64(n)
                 if i + BLOCK > done:
                     rest = slice(max(i, done), i + BLOCK)
                     if s.size > 1:
