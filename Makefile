@@ -14,7 +14,10 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
-export NUMBA_CACHE_DIR ?= $(CURDIR)/_build/numba
+# A helper that changed in another file does not make Numba forget the machine code of its callers:
+# one cache for each state of the kernels.
+KERNELS := $(shell cat quantlab/kernels/*.py | cksum | cut -d ' ' -f 1)
+export NUMBA_CACHE_DIR ?= $(CURDIR)/_build/numba/$(KERNELS)
 export PYTHONHASHSEED ?= 0
 
 # Pages and tests ask no market: they use the simulator, or the replay that QUANTLAB_BYBIT_URL names.

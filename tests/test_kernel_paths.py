@@ -35,7 +35,8 @@ def codes(rng, shape, dtype, low=None, high=None):
 def check_product():
     rng = np.random.default_rng(1)
     shapes = [*itertools.product((0, 1, 2, 5, 6, 7, 13), (1, 3, 4, 5, 66), (1, 15, 17, 64, 65)),
-              (1, 1100, 64), (13, 1030, 70), (4, 2052, 33), (7, 4100, 65), (8, 9001, 128)]
+              (1, 1100, 64), (13, 1030, 70), (4, 2052, 33), (7, 4100, 65), (8, 9001, 128),
+              (200, 9, 70), (390, 5, 64), (195, 4100, 65)]  # more rows than one panel serves
     for (m, k, n), x_type, w_type in itertools.product(shapes, BYTES, BYTES):
         x = codes(rng, (m, k), x_type, high=rng.choice([127, np.iinfo(x_type).max]))
         w = codes(rng, (k, n), w_type)
@@ -175,6 +176,13 @@ def test_a_cpu_without_vector_instructions_runs_plain_loops():
     done = run([__file__], QUANTLAB_KERNELS="", NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["numba", *CHECKS]
+
+
+@pytest.mark.skipif("avx2" not in kernels.available(), reason="this CPU has no AVX2")
+def test_avx2_without_vnni_equals_the_reference():
+    done = run([__file__], QUANTLAB_KERNELS="avx2", NUMBA_CPU_FEATURES="+avx2,+fma,+popcnt")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["avx2", *CHECKS]
 
 
 def test_the_settings_of_numba_count():

@@ -2,7 +2,7 @@
 
     reference   NumPy: the definition
     numba       plain loops, compiled: any CPU
-    avx2        vector instructions of 256 bits
+    avx2        vector instructions of 256 bits, with VNNI where the CPU has it at that width
     avx512      vector instructions of 512 bits with VNNI
 
 All give the same integers. `kernels.quantize` and its siblings resolve at first use, to the last

@@ -28,7 +28,7 @@ BLOCK = 1024  # groups of K at a time: a panel of so many is 256 KB, and stays i
 # Bytes between the weights in use and those asked for, from the second level for a tile of several
 # rows, from memory when one row streams them
 AHEAD, FAR_AHEAD = 2048, 3072
-_CASES = [(rows, small) for small in ((False,) if simd.WIDE else (False, True))
+_CASES = [(rows, small) for small in ((False,) if simd.VNNI else (False, True))
           for rows in HEIGHTS]
 
 
@@ -91,7 +91,7 @@ def multiply(x, small, w, start, out):
     # x from `prepare`, w (panels, groups, COLUMNS, 4), start (panels * COLUMNS,) int32
     # -> out (rows, columns) int32 = start + x @ w
     rows, columns = out.shape
-    groups, first = w.shape[1], len(HEIGHTS) if small and not simd.WIDE else 0
+    groups, first = w.shape[1], len(HEIGHTS) if small and not simd.VNNI else 0
     for top in range(0, rows, TALL):
         for panel in range(w.shape[0]):
             column, k = panel * COLUMNS, 0
@@ -115,8 +115,8 @@ def multiply(x, small, w, start, out):
 
 def prepare(x, flip=0):
     # x (M, K) bytes -> the same for `multiply`, (M, K padded) uint8, and True where all bytes are
-    # below 128, which only AVX2 asks; flip as in `in_fours`. Long rows are packed: ROWS of them,
-    # each in a page of its own, would crowd each other out of the caches
+    # below 128, which only AVX2 without VNNI asks; flip as in `in_fours`. Long rows are packed:
+    # ROWS of them, each in a page of its own, would crowd each other out of the caches
     if x.shape[1] >= 4 * PACKED:
         fours = in_fours(x, flip)
         out, bits = np.empty(fours.shape, np.int32), np.zeros(1, np.int32)
@@ -124,7 +124,7 @@ def prepare(x, flip=0):
         return out.view(np.uint8), bits[0] & -0x7F7F7F80 == 0
     if flip or x.shape[1] % 4 or x.dtype != np.uint8 or not x.flags.c_contiguous:
         x = in_fours(x, flip).view(np.uint8)
-    return x, simd.WIDE or not x.size or x.max() < 128
+    return x, simd.VNNI or not x.size or x.max() < 128
 
 
 def in_fours(x, flip=0):

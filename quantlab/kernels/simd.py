@@ -16,10 +16,12 @@ from numba.core.errors import TypingError
 from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from quantlab.kernels import compiled_features
+from quantlab.kernels import compiled_features, path
 
+path()  # chosen first: it may hide features from Numba
 WIDE = {"avx512f", "avx512bw", "avx512vl", "avx512vnni"} <= compiled_features()
 LANES = 16 if WIDE else 8
+VNNI = WIDE or "avxvnni" in compiled_features()  # four products of bytes in one instruction
 
 I8, I16, I32, I64, F32 = *(ir.IntType(n) for n in (8, 16, 32, 64)), ir.FloatType()
 BYTES, SHORTS = ir.VectorType(I8, 4 * LANES), ir.VectorType(I16, 2 * LANES)
@@ -153,13 +155,14 @@ def choose(b, which, cases):
 def dot4(b, total, unsigned, signed, small=False):
     """total (LANES int32) + sums of four products, unsigned bytes times signed bytes, exact.
 
-    VNNI does it in one instruction. AVX2 multiplies bytes in pairs and saturates the pair at 16
-    bits: exact where the unsigned bytes stay below 128 (`small`), else even and odd bytes are
-    widened first.
+    VNNI does it in one instruction, of 512 or 256 bits. AVX2 alone multiplies bytes in pairs and
+    saturates the pair at 16 bits: exact where the unsigned bytes stay below 128 (`small`), else
+    even and odd bytes are widened first.
     """
     unsigned, signed = b.bitcast(unsigned, INTS), b.bitcast(signed, INTS)
-    if WIDE:
-        return call(b, "llvm.x86.avx512.vpdpbusd.512", INTS, total, unsigned, signed)
+    if VNNI:
+        name = f"llvm.x86.avx512.vpdpbusd.{32 * LANES}"
+        return call(b, name, INTS, total, unsigned, signed)
     if small:
         pairs = call(b, "llvm.x86.avx2.pmadd.ub.sw", SHORTS, b.bitcast(unsigned, BYTES),
                      b.bitcast(signed, BYTES))

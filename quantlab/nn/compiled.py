@@ -126,6 +126,8 @@ def _one_by_one(layers: list[Any], steps: list[Any] | None = None) -> Callable[[
 
     def rows(x: np.ndarray) -> np.ndarray:
         x = np.ascontiguousarray(x, np.float32)
+        if x.shape[0] == 0:  # no sample, no logits; the layers refuse empty arrays
+            return np.empty((0, layers[-1].shape[0]), np.float32)
         for step in steps[:-1]:
             x = np.maximum(step(x), 0)
         return steps[-1](x)
