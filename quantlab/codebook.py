@@ -77,9 +77,9 @@ def _outward_sums(a: np.ndarray, middle: int) -> np.ndarray:
 
 def _cluster_fast(x: np.ndarray, k: int, low: float, high: float) -> np.ndarray:
     bins = max(4096, 64 * k)
-    for bins_tried in (bins // 2, 2 * bins) if low < high else ():
-        counts, sums = np.empty(bins_tried, np.int64), np.empty(bins_tried)
-        kernels.bin_sums(x, low, bins_tried / (high - low), counts, sums)
+    for many in (bins // 2, 2 * bins) if low < high else ():  # few, unless the data needs more
+        counts, sums = np.empty(many, np.int64), np.empty(many)
+        kernels.bin_sums(x, low, many / (high - low), counts, sums)
         if counts.max() * 16 * k <= x.size:  # 16 bins a level, even where the data is densest
             used = np.flatnonzero(counts)
             return _cluster(sums[used] / counts[used], counts[used], k)

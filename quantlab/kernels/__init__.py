@@ -18,7 +18,9 @@ import os
 
 PATHS = ("reference", "numba", "avx2", "avx512")
 _NEEDS = {"avx2": {"avx2", "fma"}, "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512vnni"}}
-_TWINS = {  # name of a kernel: module of the plain loops, module with vector instructions
+# Name of a kernel: module of the plain loops, module with vector instructions. NumPy alone serves
+# where it is as fast.
+_TWINS = {
     "quantize": ("elementwise", "streaming"),
     "dequantize": ("elementwise", "streaming"),
     "fake_quantize": ("elementwise", "streaming"),
@@ -88,7 +90,7 @@ def warm() -> None:
     words = this.pack_signs(x[0])
     this.xnor_matmul(words, words, 8)
     few, wide = np.zeros(4), np.ones(1, np.int64)
-    this.requantize(np.zeros((1, 1), np.int32), wide, wide, 0, 0, 127, codes[0])
+    this.requantize(np.zeros((1, 1), np.int32), wide, wide, 0, 0, 127, np.zeros((1, 1), np.int8))
     this.nearest_level(x, one, few[:1].astype(np.float32), np.zeros(x.shape, np.uint8))
     this.lookup(np.zeros(x.shape, np.uint8), one, few.astype(np.float32), x.copy())
     this.bin_sums(x[0, 0], 0.0, 1.0, few.astype(np.int64), few)

@@ -56,7 +56,11 @@ def _quotient(b, x, scale, low, high):
     return simd.fused(b, simd.fused(b, b.fneg(q), s, x), inverse, q)
 
 
-def _quantized(b, xs, scale, zero, low, high, flip, kind):
+def _on_grid(b, xs, scale, zero, low, high, flip, kind):
+    """Codes, or for an output of float32 their values."""
+    if kind == simd.F32:
+        steps = simd.nearest(b, _quotient(b, *xs, scale, low, high))  # as integers: 0 has no sign
+        return b.fmul(b.sitofp(steps, simd.FLOATS), simd.splat(b, scale, simd.FLOATS))
     if len(xs) < 4:
         steps = [simd.nearest(b, _quotient(b, x, scale, low, high)) for x in xs]
         codes = [b.add(n, simd.splat(b, zero, simd.INTS)) for n in steps]
@@ -68,11 +72,6 @@ def _quantized(b, xs, scale, zero, low, high, flip, kind):
     flip = simd.splat(b, b.trunc(flip, simd.I8), simd.BYTES)
     ends = [b.trunc(b.add(b.fptosi(end, simd.I32), zero), simd.I8) for end in (low, high)]
     return b.xor(simd.to_bytes(b, steps, zero, ends), flip)
-
-
-def _faked(b, xs, scale, zero, low, high, flip, kind):
-    steps = simd.nearest(b, _quotient(b, *xs, scale, low, high))  # as integers: 0 has no sign
-    return b.fmul(b.sitofp(steps, simd.FLOATS), simd.splat(b, scale, simd.FLOATS))
 
 
 def _dequantized(b, codes, scale, zero, low, high, flip, kind):
@@ -110,9 +109,8 @@ def _step(work, many=False, past=False):
     return step
 
 
-_quantize_one, _quantize_many = _step(_quantized), _step(_quantized, many=True)
-_quantize_past = _step(_quantized, many=True, past=True)
-_fake_one, _fake_past = _step(_faked), _step(_faked, many=True, past=True)
+_grid_one, _grid_many = _step(_on_grid), _step(_on_grid, many=True)
+_grid_past = _step(_on_grid, many=True, past=True)
 _dequantize_one = _step(_dequantized)
 _dequantize_past = _step(_dequantized, many=True, past=True)
 
@@ -126,63 +124,45 @@ _UNSIGNED = {np.dtype(f"{sign}{size}"): (np.dtype(f"u{size}"), np.int32(flip))
 
 def quantize(x, scale, zero_point, qmin, qmax, out):
     unsigned, flip = _UNSIGNED[out.dtype]
-    _quantize(x, scale, zero_point, qmin, qmax, flip, out.view(unsigned))
+    _to_grid(x, scale, zero_point, qmin, qmax, flip, False, out.view(unsigned))
+    return out
+
+
+def fake_quantize(x, scale, zero_point, qmin, qmax, out):
+    _to_grid(x, scale, zero_point, qmin, qmax, np.int32(0), True, out)
     return out
 
 
 @_jit
-def _quantize(values, scale, zero_point, qmin, qmax, flip, codes):
-    low, high, far = np.float32(qmin), np.float32(qmax), values.nbytes + codes.nbytes > FAR
+def _to_grid(values, scale, zero_point, qmin, qmax, flip, fake, results):
+    # values (A, B, C) float32 -> codes, or if fake the values of the codes
+    low, high, far = np.float32(qmin), np.float32(qmax), values.nbytes + results.nbytes > FAR
     for a in range(values.shape[0]):
         for b in range(values.shape[1]):
             s, z = row_of(scale, a, b), row_of(zero_point, a, b)
-            x, out, i = values[a, b], codes[a, b], 0
+            x, out, i = values[a, b], results[a, b], 0
             if s.size > 1 or x.size < LANES or not SMALL < s[0] < LARGE:
                 own = 1 if s.size > 1 else 0
                 for i in range(x.size):
-                    code = np.rint(x[i] / s[own * i]) + np.float32(z[own * i])
-                    out[i] = np.int32(min(max(code, low), high))
+                    zero = np.float32(z[own * i])
+                    code = min(max(np.rint(x[i] / s[own * i]) + zero, low), high)
+                    if fake:
+                        out[i] = (code - zero) * s[own * i]
+                    else:
+                        out[i] = np.int32(code)
                 continue
-            step, zero = s[0], z[0]
-            bottom, top = low - np.float32(zero), high - np.float32(zero)
+            grid = s[0], z[0], low - np.float32(z[0]), high - np.float32(z[0]), flip
             if x.size >= LONG:
                 for i in range(0, WHOLE, LANES):
-                    _quantize_one(x, i, step, zero, bottom, top, flip, out)
+                    _grid_one(x, i, *grid, out)
                 i = simd.to_register(out)
                 while far and i + WHOLE <= x.size:
-                    i += _quantize_past(x, i, step, zero, bottom, top, flip, out)
+                    i += _grid_past(x, i, *grid, out)
             while i + WHOLE <= x.size:
-                i += _quantize_many(x, i, step, zero, bottom, top, flip, out)
+                i += _grid_many(x, i, *grid, out)
             while i + LANES <= x.size:
-                i += _quantize_one(x, i, step, zero, bottom, top, flip, out)
-            _quantize_one(x, x.size - LANES, step, zero, bottom, top, flip, out)
-
-
-@_jit
-def fake_quantize(values, scale, zero_point, qmin, qmax, fakes):
-    low, high, far = np.float32(qmin), np.float32(qmax), 2 * values.nbytes > FAR
-    for a in range(values.shape[0]):
-        for b in range(values.shape[1]):
-            s, z = row_of(scale, a, b), row_of(zero_point, a, b)
-            x, out, i = values[a, b], fakes[a, b], 0
-            if s.size > 1 or x.size < LANES or not SMALL < s[0] < LARGE:
-                own = 1 if s.size > 1 else 0
-                for i in range(x.size):
-                    zero_point_i = np.float32(z[own * i])
-                    code = min(max(np.rint(x[i] / s[own * i]) + zero_point_i, low), high)
-                    out[i] = (code - zero_point_i) * s[own * i]
-                continue
-            step, zero = s[0], z[0]
-            bottom, top = low - np.float32(zero), high - np.float32(zero)
-            if x.size >= LONG:
-                _fake_one(x, 0, step, zero, bottom, top, zero, out)
-                i = simd.to_register(out)
-                while far and i + LANES <= x.size:
-                    i += _fake_past(x, i, step, zero, bottom, top, zero, out)
-            while i + LANES <= x.size:
-                i += _fake_one(x, i, step, zero, bottom, top, zero, out)
-            _fake_one(x, x.size - LANES, step, zero, bottom, top, zero, out)
-    return fakes
+                i += _grid_one(x, i, *grid, out)
+            _grid_one(x, x.size - LANES, *grid, out)
 
 
 def dequantize(codes, scale, zero_point, out):
