@@ -51,6 +51,7 @@ serve: book ## serve the built pages on this machine
 lint: ## style checks, on files only
 	@$(ENVIRONMENT) requirements-test.lock $(PYTHON)
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
 	@$(BIN)/nbstripout --verify $(NOTEBOOKS)
 	@$(BIN)/python -m pytest -q tests/test_repository.py
 

@@ -25,8 +25,11 @@ from quantlab.teach.timing import compare, machine, show_seconds
 
 SETTINGS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
 if os.environ.get("QUANTLAB_KERNELS") == "avx2":  # peers of a machine without AVX-512
-    SETTINGS |= {"OPENBLAS_CORETYPE": "Haswell", "ONEDNN_MAX_CPU_ISA": "AVX2",
-                 "ATEN_CPU_CAPABILITY": "avx2"}
+    SETTINGS |= {
+        "OPENBLAS_CORETYPE": "Haswell",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+    }
 HERE = Path(__file__).resolve().parent
 RNG = np.random.default_rng(0)
 FAST = kernels.path() in ("avx2", "avx512")
@@ -34,6 +37,7 @@ if FAST:
     from quantlab.kernels import gemm, int4, popcount, simd
 try:
     import torch
+
     torch.set_num_threads(1)
 except ImportError:
     torch = None
@@ -43,8 +47,11 @@ try:
 except ImportError:
     onnxruntime = None
 
-PEERS = [f"{name} {version(name)}" for name, there in (
-    ("numpy", True), ("onnxruntime", onnxruntime), ("torch", torch)) if there]
+PEERS = [
+    f"{name} {version(name)}"
+    for name, there in (("numpy", True), ("onnxruntime", onnxruntime), ("torch", torch))
+    if there
+]
 FEATURES = sorted(f for f in kernels.compiled_features() if "avx" in f or f == "fma")
 AHEAD = 8192  # bytes to prefetch where memory is read from end to end
 ROWS: list[dict] = []
@@ -54,19 +61,23 @@ LIMITS: dict[str, float] = {}
 def xnor_peak(b, v):
     """XOR, popcount and sum, as the binary tile does them on each of its registers."""
     words = b.bitcast(v, simd.WORDS)
-    count = simd.call(b, f"llvm.ctpop.v{simd.WORDS.count}i64", simd.WORDS,
-                      b.xor(words, simd.same(simd.WORDS, 5)))
+    count = simd.call(
+        b, f"llvm.ctpop.v{simd.WORDS.count}i64", simd.WORDS, b.xor(words, simd.same(simd.WORDS, 5))
+    )
     return b.bitcast(b.add(words, count), simd.INTS)
 
 
 def judged(goal):
     """What a row says of its goals: all of them, and those that fail."""
-    return {"goal": ", ".join(goal or ()), "fails": ", ".join(t for t, ok in (goal or {}).items()
-                                                              if not ok)}
+    return {
+        "goal": ", ".join(goal or ()),
+        "fails": ", ".join(t for t, ok in (goal or {}).items() if not ok),
+    }
 
 
-def record(what, size, comparison, accuracy, *, work=None, unit="", limit=None, goal=None,
-           reading=None):
+def record(
+    what, size, comparison, accuracy, *, work=None, unit="", limit=None, goal=None, reading=None
+):
     """One row for each contender; goal: {what is asked: True where it holds for ours}.
 
     accuracy: {name: what was compared before timing}; work: operations or bytes; limit: the most
@@ -75,13 +86,22 @@ def record(what, size, comparison, accuracy, *, work=None, unit="", limit=None, 
     for name in comparison.seconds:
         best = comparison.minimum(name)
         rate = work / best / 1e9 if work else None
-        ROWS.append({
-            "what": what, "size": size, "name": name, "minimum": best,
-            "median": comparison.median(name), "rate": rate, "unit": unit,
-            "of_limit": 100 * rate / limit if limit and rate else None, "reading": reading,
-            "ratio": comparison.minimum("quantlab") / best,
-            "accuracy": accuracy.get(name, ""),
-            **judged(goal if name == "quantlab" else None)})
+        ROWS.append(
+            {
+                "what": what,
+                "size": size,
+                "name": name,
+                "minimum": best,
+                "median": comparison.median(name),
+                "rate": rate,
+                "unit": unit,
+                "of_limit": 100 * rate / limit if limit and rate else None,
+                "reading": reading,
+                "ratio": comparison.minimum("quantlab") / best,
+                "accuracy": accuracy.get(name, ""),
+                **judged(goal if name == "quantlab" else None),
+            }
+        )
     times = ", ".join(f"{n} {show_seconds(comparison.minimum(n))}" for n in comparison.seconds)
     said = "".join(f" | {text}: {'holds' if ok else 'FAILS'}" for text, ok in (goal or {}).items())
     print(f"{what} {size}: {times}{said}", flush=True)
@@ -94,6 +114,7 @@ def peers(comparison, names):
 
 # Limits: registers only, or memory only
 
+
 def _peak(step, vector):
     @intrinsic
     def run(typingctx, count):
@@ -103,11 +124,13 @@ def _peak(step, vector):
             for value in rest:
                 total = b.fadd(total, value) if vector is simd.FLOATS else b.add(total, value)
             return b.extract_element(b.bitcast(total, simd.INTS), simd.ir.Constant(simd.I32, 0))
+
         return types.int32(types.intp), emit
 
     @njit
     def loop(count):
         return run(count)
+
     return loop
 
 
@@ -120,9 +143,11 @@ def _read(x):
 
 
 if FAST:
+
     @intrinsic
     def _registers(typingctx, x, count):
         """Load `count` groups of four registers, and ask for those AHEAD bytes on."""
+
         def emit(context, b, signature, args):
             begin = simd.data(context, b, signature.args[0], args[0])
 
@@ -133,14 +158,17 @@ if FAST:
                     simd.prefetch(b, simd.after(b, place, n * size + AHEAD))
                     part = simd.load(b, simd.after(b, place, n * size), simd.FLOATS)
                     yield b.fadd(total, part)
+
             sums = simd.loop(b, args[1], [simd.same(simd.FLOATS, 0.0)] * 4, four)
             total = b.fadd(b.fadd(*sums[:2]), b.fadd(*sums[2:]))
             return simd.add_lanes(b, total, b.fadd)
+
         return types.float32(x, types.intp), emit
 
     @intrinsic
     def _past(typingctx, x, y, at, count):
         """y[at:] = x, by registers, past the caches."""
+
         def emit(context, b, signature, args):
             begin = simd.data(context, b, signature.args[0], args[0])
             to = simd.data(context, b, signature.args[1], args[1], b.mul(args[2], simd.index(4)))
@@ -151,8 +179,10 @@ if FAST:
                 simd.prefetch(b, simd.after(b, place, AHEAD))
                 simd.store(b, simd.load(b, place, simd.FLOATS), simd.after(b, to, at), past=True)
                 return []
+
             simd.loop(b, args[3], [], one)
             return context.get_dummy_value()
+
         return types.void(x, y, types.intp, types.intp), emit
 
     @njit
@@ -170,8 +200,10 @@ def traffic(n):
     x, y = np.ones(n, np.float32), np.zeros(n, np.float32)
     calls = {"read": lambda: _read(x), "copy": lambda: np.copyto(y, x)}
     if FAST:
-        calls |= {"read registers": lambda: _read_registers(x),
-                  "copy past the caches": lambda: _copy_past(x, y)}
+        calls |= {
+            "read registers": lambda: _read_registers(x),
+            "copy past the caches": lambda: _copy_past(x, y),
+        }
     return calls
 
 
@@ -179,8 +211,10 @@ def beside_memory(calls, n, rounds):
     """Compare, with memory alone in the same rounds -> comparison, GB/s of reading and copying."""
     ways = traffic(n)
     result = compare(calls | ways, rounds=rounds)
-    best = {kind: size * n / min(result.minimum(w) for w in ways if w.startswith(kind)) / 1e9
-            for kind, size in (("read", 4), ("copy", 8))}
+    best = {
+        kind: size * n / min(result.minimum(w) for w in ways if w.startswith(kind)) / 1e9
+        for kind, size in (("read", 4), ("copy", 8))
+    }
     for way in ways:
         del result.seconds[way]
     return result, best
@@ -190,12 +224,15 @@ def limits():
     """GOPS of registers, GB/s of memory."""
     n = 2_000_000
     if FAST:
+
         def fma(b, v):
             return simd.call(b, f"llvm.fma.v{simd.LANES}f32", simd.FLOATS, v, v, v)
 
-        steps = {"FP32": (fma, simd.FLOATS, 2 * simd.LANES),
-                 "INT8": (lambda b, v: simd.dot4(b, v, v, v, True), simd.INTS, 8 * simd.LANES),
-                 "XNOR": (xnor_peak, simd.INTS, 64 * simd.LANES)}
+        steps = {
+            "FP32": (fma, simd.FLOATS, 2 * simd.LANES),
+            "INT8": (lambda b, v: simd.dot4(b, v, v, v, True), simd.INTS, 8 * simd.LANES),
+            "XNOR": (xnor_peak, simd.INTS, 64 * simd.LANES),
+        }
         for name, (step, vector, work) in steps.items():
             run = _peak(step, vector)
             seconds = compare({name: lambda run=run: run(n)}, rounds=7).minimum(name)
@@ -206,10 +243,14 @@ def limits():
 
 # Elementwise
 
+
 def fastest(n, ratio):
     """The goal of an elementwise kernel, given how many times faster than its peers it is."""
-    return {"1.3x the fastest peer": ratio >= 1.3} if n >= 10**6 else {
-        "not slower than a peer": ratio >= 0.98}
+    return (
+        {"1.3x the fastest peer": ratio >= 1.3}
+        if n >= 10**6
+        else {"not slower than a peer": ratio >= 0.98}
+    )
 
 
 def elementwise(n, rounds):
@@ -217,8 +258,11 @@ def elementwise(n, rounds):
     data, s, z = x[None, None], np.full((1, 1, 1), scale), np.full((1, 1, 1), zero, np.int32)
     q, f = np.zeros(data.shape, np.int8), np.zeros(data.shape, np.float32)
     grid, size, far = (data, s, z, -128, 127), f"{n:.0e}", n > 10**7
-    for name, args, out in (("quantize", grid, q), ("dequantize", (q, s, z), f),
-                            ("fake_quantize", grid, f)):
+    for name, args, out in (
+        ("quantize", grid, q),
+        ("dequantize", (q, s, z), f),
+        ("fake_quantize", grid, f),
+    ):
         wanted = getattr(reference, name)(*args, out.copy())
         assert (getattr(kernels, name)(*args, out) == wanted).all()
     got, wanted = kernels.measure(*grid), reference.measure(*grid)
@@ -246,29 +290,62 @@ def elementwise(n, rounds):
     if far:
         share = 5 * n / ours / 1e9 / here["copy"]
         goal["90 % of the copy limit"] = share >= 0.9
-    record("quantize", size, result, accuracy, work=5 * n, unit="GB/s", limit=here["copy"],
-           goal=goal, reading=4e-9 * n / here["read"])
-    calls = {"quantlab": lambda: kernels.dequantize(q, s, z, f),
-             "NumPy": lambda: (q.astype(np.int32) - zero).astype(np.float32) * scale}
+    record(
+        "quantize",
+        size,
+        result,
+        accuracy,
+        work=5 * n,
+        unit="GB/s",
+        limit=here["copy"],
+        goal=goal,
+        reading=4e-9 * n / here["read"],
+    )
+    calls = {
+        "quantlab": lambda: kernels.dequantize(q, s, z, f),
+        "NumPy": lambda: (q.astype(np.int32) - zero).astype(np.float32) * scale,
+    }
     if torch:
         codes = torch.quantize_per_tensor(t, float(scale), zero, torch.qint8)
         calls["torch"] = codes.dequantize
     if onnxruntime:
-        calls["onnxruntime"] = _onnx("DequantizeLinear", q[0, 0],
-                                     [("s", scale), ("z", np.int8(zero))])
+        calls["onnxruntime"] = _onnx(
+            "DequantizeLinear", q[0, 0], [("s", scale), ("z", np.int8(zero))]
+        )
     result, here = beside_memory(calls, n, rounds)
-    record("dequantize", size, result, {"quantlab": "equal"}, work=5 * n, unit="GB/s",
-           limit=here["copy"], goal=fastest(n, peers(result, ("NumPy", "torch", "onnxruntime"))
-                        / result.minimum("quantlab")), reading=1e-9 * n / here["read"])
-    calls = {"quantlab": lambda: kernels.fake_quantize(*grid, f),
-             "NumPy": lambda: (np.clip(np.rint(x / scale) + zero, -128, 127) - zero) * scale}
+    record(
+        "dequantize",
+        size,
+        result,
+        {"quantlab": "equal"},
+        work=5 * n,
+        unit="GB/s",
+        limit=here["copy"],
+        goal=fastest(
+            n, peers(result, ("NumPy", "torch", "onnxruntime")) / result.minimum("quantlab")
+        ),
+        reading=1e-9 * n / here["read"],
+    )
+    calls = {
+        "quantlab": lambda: kernels.fake_quantize(*grid, f),
+        "NumPy": lambda: (np.clip(np.rint(x / scale) + zero, -128, 127) - zero) * scale,
+    }
     if torch:
-        calls["torch"] = lambda: torch.fake_quantize_per_tensor_affine(t, float(scale), zero,
-                                                                       -128, 127)
+        calls["torch"] = lambda: torch.fake_quantize_per_tensor_affine(
+            t, float(scale), zero, -128, 127
+        )
     result, here = beside_memory(calls, n, rounds)
-    record("fake-quantize", size, result, {"quantlab": "equal"}, work=8 * n, unit="GB/s",
-           limit=here["copy"], reading=4e-9 * n / here["read"],
-           goal=fastest(n, peers(result, ("NumPy", "torch")) / result.minimum("quantlab")))
+    record(
+        "fake-quantize",
+        size,
+        result,
+        {"quantlab": "equal"},
+        work=8 * n,
+        unit="GB/s",
+        limit=here["copy"],
+        reading=4e-9 * n / here["read"],
+        goal=fastest(n, peers(result, ("NumPy", "torch")) / result.minimum("quantlab")),
+    )
 
     def numpy_measure():
         y = (np.clip(np.rint(x / scale) + zero, -128, 127) - zero) * scale
@@ -280,28 +357,55 @@ def elementwise(n, rounds):
     goal = {"8x NumPy": result.speedup("NumPy") <= 1 / 8}
     if far:
         goal["95 % of the read limit"] = share >= 0.95
-    record("one-pass measure", size, result, {"quantlab": "to 5 digits"}, work=4 * n, unit="GB/s",
-           limit=here["read"], goal=goal, reading=4e-9 * n / here["read"])
+    record(
+        "one-pass measure",
+        size,
+        result,
+        {"quantlab": "to 5 digits"},
+        work=4 * n,
+        unit="GB/s",
+        limit=here["read"],
+        goal=goal,
+        reading=4e-9 * n / here["read"],
+    )
     calls = {"quantlab": lambda: kernels.minmax(x), "NumPy": lambda: (x.min(), x.max())}
     if torch:
         calls["torch"] = lambda: torch.aminmax(t)
     result, here = beside_memory(calls, n, rounds)
-    record("min and max", size, result, {"quantlab": "exact"}, work=4 * n, unit="GB/s",
-           limit=here["read"], reading=4e-9 * n / here["read"], goal={
-               "not slower than a peer": result.minimum("quantlab")
-               <= 1.02 * peers(result, ("NumPy", "torch"))})
+    record(
+        "min and max",
+        size,
+        result,
+        {"quantlab": "exact"},
+        work=4 * n,
+        unit="GB/s",
+        limit=here["read"],
+        reading=4e-9 * n / here["read"],
+        goal={
+            "not slower than a peer": result.minimum("quantlab")
+            <= 1.02 * peers(result, ("NumPy", "torch"))
+        },
+    )
 
 
 def sweep():
     """What a chapter's slider needs: 16 widths, 4 schemes, a million values."""
     x = RNG.standard_normal((1000, 1000)).astype(np.float32)
-    grids = [ql.choose_params(x, scheme, bits) for scheme in ql.QuantizationScheme
-             for bits in range(1, 17)]
+    grids = [
+        ql.choose_params(x, scheme, bits)
+        for scheme in ql.QuantizationScheme
+        for bits in range(1, 17)
+    ]
     for grid in grids[:16:5]:
         assert abs(ql.measure(x, grid).snr_db - ql.snr_db(x, ql.fake_quantize(x, grid))) < 0.01
     result = compare({"quantlab": lambda: [ql.measure(x, grid) for grid in grids]}, rounds=5)
-    record("sweep of 64 grids", "1e6", result, {"quantlab": "SNR to 0.01 dB"},
-           goal={"0.5 s": result.minimum("quantlab") < 0.5})
+    record(
+        "sweep of 64 grids",
+        "1e6",
+        result,
+        {"quantlab": "SNR to 0.01 dB"},
+        goal={"0.5 s": result.minimum("quantlab") < 0.5},
+    )
 
 
 def _onnx(operator, x, constants):
@@ -310,19 +414,29 @@ def _onnx(operator, x, constants):
     h = onnx.helper
     fixed = [onnx.numpy_helper.from_array(np.asarray(v), n) for n, v in constants]
     graph = h.make_graph(
-        [h.make_node(operator, ["x", *(n for n, _ in constants)], ["y"])], "g",
+        [h.make_node(operator, ["x", *(n for n, _ in constants)], ["y"])],
+        "g",
         [h.make_tensor_value_info("x", kinds[x.dtype], x.shape)],
-        [h.make_tensor_value_info("y", 6 if operator == "MatMulInteger" else 3 if operator
-                                  == "QuantizeLinear" else 1, None)], fixed)
+        [
+            h.make_tensor_value_info(
+                "y",
+                6 if operator == "MatMulInteger" else 3 if operator == "QuantizeLinear" else 1,
+                None,
+            )
+        ],
+        fixed,
+    )
     model = h.make_model(graph, opset_imports=[h.make_opsetid("", 21)], ir_version=10)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options,
-                                           providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return lambda: session.run(None, {"x": x})[0]
 
 
 # Products
+
 
 def product(m, k, rounds):
     x = RNG.integers(0, 128 if kernels.path() == "avx2" else 256, (m, k)).astype(np.uint8)
@@ -335,8 +449,10 @@ def product(m, k, rounds):
         def ours():
             return gemm.multiply(*gemm.prepare(x), panels, none, out)
     else:
+
         def ours():
             return kernels.integer_matmul(x, w.T, 0, np.zeros(k, np.int32))
+
     calls = {"quantlab": ours, "NumPy FP32": lambda: fx @ fw}
     wide = kernels.path() == "avx512"  # peers would use VNNI where our avx2 must not
     if onnxruntime and wide:
@@ -357,10 +473,21 @@ def product(m, k, rounds):
         goal[f"{need}x FP32"] = faster >= need
     if m >= 256 and k >= 1024 and wide:
         goal["90 % of the peak"] = work / mine / 1e9 >= 0.9 * LIMITS["INT8"]
-    record("INT8 product", f"{m} x {k} x {k}", result,
-           {"quantlab": "exact", "onnxruntime": "exact", "NumPy FP32": "float32",
-            "torch": "inputs of 7 bits"}, work=work,
-           unit="GOPS", limit=LIMITS.get("INT8"), goal=goal)
+    record(
+        "INT8 product",
+        f"{m} x {k} x {k}",
+        result,
+        {
+            "quantlab": "exact",
+            "onnxruntime": "exact",
+            "NumPy FP32": "float32",
+            "torch": "inputs of 7 bits",
+        },
+        work=work,
+        unit="GOPS",
+        limit=LIMITS.get("INT8"),
+        goal=goal,
+    )
 
 
 def binary(m, k):
@@ -375,17 +502,26 @@ def binary(m, k):
 
     assert (ours() == reference.xnor_matmul(signs, words, k)).all()
     result = compare({"quantlab": ours, "NumPy FP32": lambda: x @ wt}, rounds=7)
-    record("binary product", f"{m} x {k} x {k}", result,
-           {"quantlab": "exact", "NumPy FP32": "float32"},
-           work=2 * m * k * k, unit="GOPS", limit=LIMITS.get("XNOR"), goal={
-               "20x FP32": result.minimum("NumPy FP32") / result.minimum("quantlab") >= 20}
-           if kernels.path() == "avx512" else None)
+    record(
+        "binary product",
+        f"{m} x {k} x {k}",
+        result,
+        {"quantlab": "exact", "NumPy FP32": "float32"},
+        work=2 * m * k * k,
+        unit="GOPS",
+        limit=LIMITS.get("XNOR"),
+        goal={"20x FP32": result.minimum("NumPy FP32") / result.minimum("quantlab") >= 20}
+        if kernels.path() == "avx512"
+        else None,
+    )
 
 
 if FAST:
+
     @intrinsic
     def _row_dot(typingctx, w, row, x, registers):
         """Product of a row of w (M, K) and x (K,) float32, K a multiple of four registers."""
+
         def emit(context, b, signature, args):
             size = 4 * simd.LANES
             start = b.mul(b.mul(args[1], args[3]), simd.index(size))
@@ -397,12 +533,16 @@ if FAST:
                 for n, total in enumerate(sums):
                     place = simd.after(b, simd.after(b, weights, at), n * size)
                     simd.prefetch(b, simd.after(b, place, AHEAD))
-                    own = simd.load(b, simd.after(b, simd.after(b, inputs, at), n * size),
-                                    simd.FLOATS)
+                    own = simd.load(
+                        b, simd.after(b, simd.after(b, inputs, at), n * size), simd.FLOATS
+                    )
                     yield simd.fused(b, simd.load(b, place, simd.FLOATS), own, total)
-            sums = simd.loop(b, b.lshr(args[3], simd.index(2)), [simd.same(simd.FLOATS, 0.0)] * 4,
-                             four)
+
+            sums = simd.loop(
+                b, b.lshr(args[3], simd.index(2)), [simd.same(simd.FLOATS, 0.0)] * 4, four
+            )
             return simd.add_lanes(b, b.fadd(b.fadd(*sums[:2]), b.fadd(*sums[2:])), b.fadd)
+
         return types.float32(w, types.intp, x, types.intp), emit
 
     @njit
@@ -452,6 +592,7 @@ def int4_layer(n, a, weights):
 
 def forward_of(layer):
     """All models, layer after layer, in one compiled function: the sum of their outputs."""
+
     @njit
     def forward(x, weights, depth):
         total = np.zeros(x.size, np.float32)
@@ -461,13 +602,16 @@ def forward_of(layer):
                 a = layer(n, np.maximum(a, np.float32(0)), weights).astype(np.float32)
             total += a
         return total
+
     return forward
 
 
 def ensemble(models=10, depth=3, k=2048):
     """Ten models of 50 MB, one sample: every weight crosses the memory bus once."""
-    weights = [RNG.standard_normal((k, k), dtype=np.float32) / np.float32(k**0.5)
-               for _ in range(models * depth)]
+    weights = [
+        RNG.standard_normal((k, k), dtype=np.float32) / np.float32(k**0.5)
+        for _ in range(models * depth)
+    ]
     x = np.maximum(RNG.standard_normal(k), 0).astype(np.float32)
     w8, w4 = [], []
     for w in weights:
@@ -477,11 +621,16 @@ def ensemble(models=10, depth=3, k=2048):
         scale = np.abs(groups).max(axis=2) / np.float32(7)
         codes = np.rint(groups / scale[:, :, None]).astype(np.int8).reshape(k, k)
         w4.append(int4.pack(codes, scale))
-    stacked = {"FP32": [np.stack(weights)], "INT8": list(map(np.stack, zip(*w8, strict=True))),
-               "INT4": list(map(np.stack, zip(*w4, strict=True)))}
+    stacked = {
+        "FP32": [np.stack(weights)],
+        "INT8": list(map(np.stack, zip(*w8, strict=True))),
+        "INT4": list(map(np.stack, zip(*w4, strict=True))),
+    }
     del weights, w8, w4
-    forward = {kind: forward_of(layer) for kind, layer in (
-        ("FP32", fp32_layer), ("INT8", int8_layer), ("INT4", int4_layer))}
+    forward = {
+        kind: forward_of(layer)
+        for kind, layer in (("FP32", fp32_layer), ("INT8", int8_layer), ("INT4", int4_layer))
+    }
 
     def numpy_run():
         total, (weights,) = 0, stacked["FP32"]
@@ -492,38 +641,61 @@ def ensemble(models=10, depth=3, k=2048):
             total = total + a
         return total
 
-    calls = {f"quantlab {kind}": lambda f=forward[kind], w=tuple(w): f(x, w, depth)
-             for kind, w in stacked.items()} | {"NumPy FP32": numpy_run}
+    calls = {
+        f"quantlab {kind}": lambda f=forward[kind], w=tuple(w): f(x, w, depth)
+        for kind, w in stacked.items()
+    } | {"NumPy FP32": numpy_run}
     exact = calls["quantlab FP32"]()
     accuracy = {n: f"{ql.snr_db(exact, c()):.0f} dB" for n, c in calls.items() if "INT" in n}
     result = compare(calls, rounds=9)
     # with zero point 0 the sums of the weights, the last part of INT4, are not read
-    bytes_moved = {f"quantlab {kind}": sum(part.nbytes for part in w[:2])
-                   for kind, w in stacked.items()}
+    bytes_moved = {
+        f"quantlab {kind}": sum(part.nbytes for part in w[:2]) for kind, w in stacked.items()
+    }
     bytes_moved["NumPy FP32"] = bytes_moved["quantlab FP32"]
     base = result.minimum("quantlab FP32")
     goals = {"quantlab INT8": 3.9, "quantlab INT4": 6.3}
     for name in calls:
         seconds, need = result.minimum(name), goals.get(name)
         rate = bytes_moved[name] / seconds / 1e9
-        ROWS.append({
-            "what": "ten models of 50 MB", "size": f"{bytes_moved[name] / 1e6:.0f} MB moved",
-            "name": name, "minimum": seconds, "median": result.median(name), "rate": rate,
-            "bytes": bytes_moved[name], "unit": "GB/s", "of_limit": 100 * rate / LIMITS["read"],
-            "reading": bytes_moved[name] / LIMITS["read"] / 1e9, "ratio": base / seconds,
-            "accuracy": accuracy.get(name, "float32"),
-            **judged({f"{need}x FP32": base / seconds >= need} if need else None)})
-        print("ten models", name, show_seconds(seconds), f"{rate:.1f} GB/s {base / seconds:.2f}x",
-              accuracy.get(name, ""), flush=True)
+        ROWS.append(
+            {
+                "what": "ten models of 50 MB",
+                "size": f"{bytes_moved[name] / 1e6:.0f} MB moved",
+                "name": name,
+                "minimum": seconds,
+                "median": result.median(name),
+                "rate": rate,
+                "bytes": bytes_moved[name],
+                "unit": "GB/s",
+                "of_limit": 100 * rate / LIMITS["read"],
+                "reading": bytes_moved[name] / LIMITS["read"] / 1e9,
+                "ratio": base / seconds,
+                "accuracy": accuracy.get(name, "float32"),
+                **judged({f"{need}x FP32": base / seconds >= need} if need else None),
+            }
+        )
+        print(
+            "ten models",
+            name,
+            show_seconds(seconds),
+            f"{rate:.1f} GB/s {base / seconds:.2f}x",
+            accuracy.get(name, ""),
+            flush=True,
+        )
 
 
 # Small models, levels, start
 
+
 def single_sample():
     model = ql.TradingModel((12, 64, 32, 1), seed=1)
     x = RNG.standard_normal((1000, 12)).astype(np.float32)
-    kinds = {"FP32": model, "INT8": ql.post_training_quantize(model, x),
-             "INT4": ql.post_training_quantize(model, x, weight_bits=4)}
+    kinds = {
+        "FP32": model,
+        "INT8": ql.post_training_quantize(model, x),
+        "INT4": ql.post_training_quantize(model, x, weight_bits=4),
+    }
     wanted, row, parts = model.predict_logits(x), x[0], [(a.weight.T, a.bias) for a in model.layers]
     for name, kind in kinds.items():
         predict = kind.compile()
@@ -531,8 +703,13 @@ def single_sample():
         loop = compare({"quantlab": lambda p=predict: p.rows(x)}, rounds=60)
         each = type(loop)({n: s / len(x) for n, s in loop.seconds.items()}, loop.baseline)
         timed = name == "INT8" and kernels.path() == "avx512"
-        record(f"MLP 12-64-32-1 {name}", "in a loop", each, {"quantlab": close}, goal={
-            "35 ns": each.minimum("quantlab") < 35e-9} if timed else None)
+        record(
+            f"MLP 12-64-32-1 {name}",
+            "in a loop",
+            each,
+            {"quantlab": close},
+            goal={"35 ns": each.minimum("quantlab") < 35e-9} if timed else None,
+        )
 
         def numpy(a=row):
             for w, bias in parts[:-1]:
@@ -547,8 +724,13 @@ def single_sample():
             tensor = torch.from_numpy(row)
             calls["torch FP32"] = torch.inference_mode()(lambda n=net, t=tensor: n(t))
         result = compare(calls, rounds=30)
-        record(f"MLP 12-64-32-1 {name}", "call from Python", result, {"quantlab": close}, goal={
-            "0.3 us": result.minimum("quantlab") < 0.3e-6} if timed else None)
+        record(
+            f"MLP 12-64-32-1 {name}",
+            "call from Python",
+            result,
+            {"quantlab": close},
+            goal={"0.3 us": result.minimum("quantlab") < 0.3e-6} if timed else None,
+        )
 
 
 def levels():
@@ -562,29 +744,54 @@ def levels():
     best = error(ql.kmeans_levels(x, 16, method="exact"))  # the optimum of all values
     excess = error(ql.kmeans_levels(x, 16)) / best - 1
     result = compare({"quantlab": lambda: ql.kmeans_levels(x, 16)}, rounds=9)
-    record("k-means levels", "1e6, k = 16", result,
-           {"quantlab": f"error {100 * excess:+.4f} %"},
-           goal={"4 ms": result.minimum("quantlab") <= 4e-3,
-                 "within 0.1 % of the optimum": excess <= 1e-3})
+    record(
+        "k-means levels",
+        "1e6, k = 16",
+        result,
+        {"quantlab": f"error {100 * excess:+.4f} %"},
+        goal={
+            "4 ms": result.minimum("quantlab") <= 4e-3,
+            "within 0.1 % of the optimum": excess <= 1e-3,
+        },
+    )
 
 
 def starts():
     """All kernels ready in a new process: an empty cache, then the one it left."""
-    code = ("import time; t = time.perf_counter(); import quantlab; quantlab.warm(); "
-            "print(time.perf_counter() - t)")
+    code = (
+        "import time; t = time.perf_counter(); import quantlab; quantlab.warm(); "
+        "print(time.perf_counter() - t)"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for name, need in (("cold", 6), ("warm", 1)):
-            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                                  check=True, env={**os.environ, "NUMBA_CACHE_DIR": folder})
+            done = subprocess.run(
+                [sys.executable, "-c", code],
+                capture_output=True,
+                text=True,
+                check=True,
+                env={**os.environ, "NUMBA_CACHE_DIR": folder},
+            )
             seconds = float(done.stdout)
-            ROWS.append({"what": "all kernels ready", "size": f"{name} start", "name": "quantlab",
-                         "minimum": seconds, "median": seconds, "rate": None, "unit": "",
-                         "of_limit": None, "ratio": 1.0, "accuracy": "",
-                         **judged({f"{need} s": seconds < need})})
+            ROWS.append(
+                {
+                    "what": "all kernels ready",
+                    "size": f"{name} start",
+                    "name": "quantlab",
+                    "minimum": seconds,
+                    "median": seconds,
+                    "rate": None,
+                    "unit": "",
+                    "of_limit": None,
+                    "ratio": 1.0,
+                    "accuracy": "",
+                    **judged({f"{need} s": seconds < need}),
+                }
+            )
             print(name, "start", show_seconds(seconds), flush=True)
 
 
 # Results
+
 
 def explain():
     """Say of every goal that fails why, as far as this run can tell: a limit of the machine."""
@@ -594,35 +801,48 @@ def explain():
             continue
         r["reason"] = "no limit of this machine explains it"
         if r["what"] == "binary product":
-            r["reason"] = (f"registers alone do {LIMITS['XNOR'] / LIMITS['FP32']:.0f} times as "
-                           f"many signs as FP32; the product reaches {share} % of that")
+            r["reason"] = (
+                f"registers alone do {LIMITS['XNOR'] / LIMITS['FP32']:.0f} times as "
+                f"many signs as FP32; the product reaches {share} % of that"
+            )
         elif r["unit"] == "GOPS" and share >= 75:
             r["reason"] = f"{share} % of what registers can do"
         elif r["unit"] == "GB/s":
-            r["reason"] = (f"{share} % of what memory gives at this size; to read the input "
-                           f"alone takes {100 * r['reading'] / r['minimum']:.0f} % of the time")
+            r["reason"] = (
+                f"{share} % of what memory gives at this size; to read the input "
+                f"alone takes {100 * r['reading'] / r['minimum']:.0f} % of the time"
+            )
 
 
 def table():
     absent = [n for n, there in (("torch", torch), ("onnxruntime", onnxruntime)) if not there]
-    lines = ["# Latest benchmark", "", f"{machine()} · path {kernels.path()} · one thread · "
-             f"peers: {', '.join(PEERS)}.", "",
-             f"CPU features in use: {', '.join(FEATURES)}.", "",
-             "Limits in this run: " + ", ".join(
-                 f"{k} {v:.0f} {'GOPS' if k.isupper() else 'GB/s'}"
-                 for k, v in LIMITS.items()) + ".",
-             f"Not installed, hence absent: {', '.join(absent)}." if absent else "",
-             "", "Speed: quantlab = 1 (ten models: quantlab FP32 = 1). Accuracy: what was compared "
-             "before timing.", "",
-             "| what | size | who | minimum | median | rate | of the limit | speed | accuracy "
-             "| goal |", "|---|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "# Latest benchmark",
+        "",
+        f"{machine()} · path {kernels.path()} · one thread · peers: {', '.join(PEERS)}.",
+        "",
+        f"CPU features in use: {', '.join(FEATURES)}.",
+        "",
+        "Limits in this run: "
+        + ", ".join(f"{k} {v:.0f} {'GOPS' if k.isupper() else 'GB/s'}" for k, v in LIMITS.items())
+        + ".",
+        f"Not installed, hence absent: {', '.join(absent)}." if absent else "",
+        "",
+        "Speed: quantlab = 1 (ten models: quantlab FP32 = 1). Accuracy: what was compared "
+        "before timing.",
+        "",
+        "| what | size | who | minimum | median | rate | of the limit | speed | accuracy | goal |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
     for r in ROWS:
         rate = f"{r['rate']:.0f} {r['unit']}" if r["rate"] else ""
         share = f"{r['of_limit']:.0f} %" if r["of_limit"] else ""
         goal = r["goal"] and f"{r['goal']}: {'**fails**' if r['fails'] else 'holds'}"
-        lines.append(f"| {r['what']} | {r['size']} | {r['name']} | {show_seconds(r['minimum'])} | "
-                     f"{show_seconds(r['median'])} | {rate} | {share} | {r['ratio']:.2g} | "
-                     f"{r['accuracy']} | {goal} |")
+        lines.append(
+            f"| {r['what']} | {r['size']} | {r['name']} | {show_seconds(r['minimum'])} | "
+            f"{show_seconds(r['median'])} | {rate} | {share} | {r['ratio']:.2g} | "
+            f"{r['accuracy']} | {goal} |"
+        )
     why = [f"- {r['what']} {r['size']}, {r['fails']}: {r['reason']}." for r in ROWS if r["fails"]]
     return "\n".join([*lines, "", "Goals that fail:" if why else "Every goal holds.", "", *why, ""])
 
@@ -633,18 +853,34 @@ def figure():
 
     figures.style()
     fig, grid = figures.figure(nrows=2, ncols=2, height=5.6)
-    styles = {"quantlab": ("quantized", "-"), "NumPy FP32": ("signal", "-"),
-              "NumPy": ("signal", "-"), "onnxruntime": ("error", "-"), "torch": ("third", "--")}
-    panels = [("INT8 product", "1 x", "inputs = outputs, one row"), ("INT8 product", "256 x",
-              "inputs = outputs, 256 rows"), ("quantize", "", "values to quantize"),
-              ("one-pass measure", "", "values to measure")]
+    styles = {
+        "quantlab": ("quantized", "-"),
+        "NumPy FP32": ("signal", "-"),
+        "NumPy": ("signal", "-"),
+        "onnxruntime": ("error", "-"),
+        "torch": ("third", "--"),
+    }
+    panels = [
+        ("INT8 product", "1 x", "inputs = outputs, one row"),
+        ("INT8 product", "256 x", "inputs = outputs, 256 rows"),
+        ("quantize", "", "values to quantize"),
+        ("one-pass measure", "", "values to measure"),
+    ]
     for axes, (what, start, label) in zip(grid.flat, panels, strict=True):
         for name, (color, line) in styles.items():
-            points = [(float(r["size"].split()[-1]), 1e6 * r["minimum"]) for r in ROWS
-                      if r["what"] == what and r["name"] == name and r["size"].startswith(start)]
+            points = [
+                (float(r["size"].split()[-1]), 1e6 * r["minimum"])
+                for r in ROWS
+                if r["what"] == what and r["name"] == name and r["size"].startswith(start)
+            ]
             if points:
-                axes.loglog(*zip(*points, strict=True), line, marker="o", label=name,
-                            color=figures.COLORS[color])
+                axes.loglog(
+                    *zip(*points, strict=True),
+                    line,
+                    marker="o",
+                    label=name,
+                    color=figures.COLORS[color],
+                )
         axes.set_xlabel(label)
         axes.set_ylabel("microseconds")
         axes.legend()
@@ -669,8 +905,15 @@ def main():
     levels()
     starts()
     explain()
-    document = {"machine": machine(), "path": kernels.path(), "limits": LIMITS, "rows": ROWS,
-                "features": FEATURES, "peers": PEERS, "seconds": time.perf_counter() - begin}
+    document = {
+        "machine": machine(),
+        "path": kernels.path(),
+        "limits": LIMITS,
+        "rows": ROWS,
+        "features": FEATURES,
+        "peers": PEERS,
+        "seconds": time.perf_counter() - begin,
+    }
     (HERE / "latest.json").write_text(json.dumps(document, indent=1) + "\n")
     (HERE / "latest.md").write_text(table())
     figure()

@@ -15,18 +15,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "kernels": ["warm"],
         "scheme": ["QuantizationParams", "QuantizationScheme"],
-        "calibration": ["HistogramObserver", "MinMaxObserver", "choose_params"],
+        "calibration": ["choose_params"],
+        "observers": ["HistogramObserver", "MinMaxObserver"],
         "tensor": [
             "QuantizedTensor",
             "dequantize",
             "fake_quantize",
-            "fixed_point_multiplier",
             "lsq_gradient",
             "quantize",
-            "quantized_matmul",
-            "requantize",
             "ste_gradient",
         ],
+        "integer": ["fixed_point_multiplier", "quantized_matmul", "requantize"],
         "codebook": [
             "NF4",
             "CodebookTensor",

@@ -36,15 +36,21 @@ class BinaryTensor:
         channels, k = self.shape[self.axis], self.k
         need = (channels, -(-k // 64))
         if self.words.dtype != np.uint64 or self.words.shape != need:
-            raise ValueError(f"BinaryTensor: words is {self.words.dtype} {self.words.shape}; shape "
-                             f"{self.shape} with channels along axis {self.axis} needs uint64 "
-                             f"{need}")
+            raise ValueError(
+                f"BinaryTensor: words is {self.words.dtype} {self.words.shape}; shape "
+                f"{self.shape} with channels along axis {self.axis} needs uint64 "
+                f"{need}"
+            )
         if self.alpha.dtype != np.float32 or self.alpha.shape != (channels,):
-            raise ValueError(f"BinaryTensor: alpha is {self.alpha.dtype} {self.alpha.shape}; "
-                             f"expected float32 ({channels},)")
+            raise ValueError(
+                f"BinaryTensor: alpha is {self.alpha.dtype} {self.alpha.shape}; "
+                f"expected float32 ({channels},)"
+            )
         if k % 64 and (self.words[:, -1] >> np.uint64(k % 64)).any():
-            raise ValueError(f"BinaryTensor: bits beyond K = {k} are set in the last words; "
-                             "they must be 0, or they would count as disagreements")
+            raise ValueError(
+                f"BinaryTensor: bits beyond K = {k} are set in the last words; "
+                "they must be 0, or they would count as disagreements"
+            )
 
     @property
     def k(self) -> int:
@@ -86,8 +92,9 @@ def binarize(w: Any, axis: int = 0) -> BinaryTensor:
     """
     w = _checks.float32_array(w, "binarize", "w")
     if w.ndim != 2:
-        raise ValueError(f"binarize: w has shape {w.shape}; expected a matrix, "
-                         "a single row is w[None, :]")
+        raise ValueError(
+            f"binarize: w has shape {w.shape}; expected a matrix, a single row is w[None, :]"
+        )
     axis = _checks.normalize_axis(axis, 2, "binarize")
     rows = np.ascontiguousarray(w if axis == 0 else w.T)
     alpha = np.abs(rows).mean(axis=1, dtype=np.float64).astype(np.float32)
@@ -108,9 +115,13 @@ def xnor_matmul(a: BinaryTensor, b: BinaryTensor) -> np.ndarray:
     """
     for tensor, name in ((a, "a"), (b, "b")):
         if not isinstance(tensor, BinaryTensor):
-            raise ValueError(f"xnor_matmul: {name} is {type(tensor).__name__}; expected a "
-                             "BinaryTensor: binarize it first")
+            raise ValueError(
+                f"xnor_matmul: {name} is {type(tensor).__name__}; expected a "
+                "BinaryTensor: binarize it first"
+            )
     if a.k != b.k:
-        raise ValueError(f"xnor_matmul: a has K = {a.k}, b has K = {b.k} (shapes {a.shape} and "
-                         f"{b.shape}); expected equal K: both are packed along it")
+        raise ValueError(
+            f"xnor_matmul: a has K = {a.k}, b has K = {b.k} (shapes {a.shape} and "
+            f"{b.shape}); expected equal K: both are packed along it"
+        )
     return kernels.xnor_matmul(a.words, b.words, a.k)

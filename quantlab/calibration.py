@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,12 +59,16 @@ def choose_params(
     bits = _checks.integer(bits, _ME, "bits", 1, 16)
     narrow = scheme.symmetric if narrow_range is None else bool(narrow_range)
     if bits == 1 and scheme.symmetric and not (signed and narrow):
-        raise ValueError(f"{_ME}: one symmetric bit is the binary grid (signed=True, "
-                         f"narrow_range=True), got signed={signed}, narrow_range={narrow}; "
-                         "drop them or use an asymmetric scheme")
+        raise ValueError(
+            f"{_ME}: one symmetric bit is the binary grid (signed=True, "
+            f"narrow_range=True), got signed={signed}, narrow_range={narrow}; "
+            "drop them or use an asymmetric scheme"
+        )
     if bits == 1 and not scheme.symmetric and narrow:
-        raise ValueError(f"{_ME}: one asymmetric bit has codes 0 and 1; narrow_range=True would "
-                         "leave one of them")
+        raise ValueError(
+            f"{_ME}: one asymmetric bit has codes 0 and 1; narrow_range=True would "
+            "leave one of them"
+        )
     whole = not scheme.per_channel and block_size is None
     groups, shape = (x.reshape(1, -1), ()) if whole else _groups(x, axis, block_size)
     codes = code_range(bits, signed, narrow)
@@ -77,8 +80,13 @@ def choose_params(
         grid = _symmetric_grid if scheme.symmetric else _asymmetric_grid
         scale, zero_point = grid(low, high, *codes)
     return QuantizationParams(
-        scale.reshape(shape), zero_point.reshape(shape), bits, signed, narrow,
-        None if whole else axis, block_size,
+        scale.reshape(shape),
+        zero_point.reshape(shape),
+        bits,
+        signed,
+        narrow,
+        None if whole else axis,
+        block_size,
     )
 
 
@@ -91,8 +99,9 @@ def _checked_choice(scheme: Any, method: str, options: dict) -> tuple[Quantizati
     unknown = sorted(set(options) - set(_OPTIONS[method]))
     if unknown:
         known = ", ".join(_OPTIONS[method]) or "no options"
-        raise ValueError(f"{_ME}: method {method!r} does not know {', '.join(unknown)}; "
-                         f"it takes {known}")
+        raise ValueError(
+            f"{_ME}: method {method!r} does not know {', '.join(unknown)}; it takes {known}"
+        )
     return scheme, {**_OPTIONS[method], **options}
 
 
@@ -146,8 +155,10 @@ def _asymmetric_grid(low, high, qmin, qmax):
         span = high - low
     if np.isinf(span).any():
         worst = int(np.argmax(span))
-        raise ValueError(f"{_ME}: the range {low[worst]:.3g} to {high[worst]:.3g} is wider than "
-                         "float32 (3.4e38); rescale the data")
+        raise ValueError(
+            f"{_ME}: the range {low[worst]:.3g} to {high[worst]:.3g} is wider than "
+            "float32 (3.4e38); rescale the data"
+        )
     scale = _step(span, qmax - qmin)
     zero_point = np.clip(np.rint(np.float32(qmin) - low / scale), qmin, qmax).astype(np.int32)
     return _finite_grid(scale, np.maximum(qmax - zero_point, zero_point - qmin)), zero_point
@@ -165,8 +176,9 @@ def _minmax(groups, codes, symmetric):
 def _percentile(groups, codes, symmetric, percentile):
     least = 0 if symmetric else 50
     if not (isinstance(percentile, (int, float, np.number)) and least < percentile <= 100):
-        raise ValueError(f"{_ME}: percentile is {percentile!r}; expected a number above {least} "
-                         "and up to 100")
+        raise ValueError(
+            f"{_ME}: percentile is {percentile!r}; expected a number above {least} and up to 100"
+        )
     values = groups.astype(np.float64)
     if symmetric:
         high = np.percentile(np.abs(values), percentile, axis=1)
@@ -203,8 +215,9 @@ def _neighboring_zero_points(cost, low, high):
     least = cost(low, high)
     for step in (-2, -1, 0, 1, 2):
         z = np.clip(zero_point + step, qmin, qmax).astype(np.float32)
-        s = _lowest(lambda s, z=z: cost((qmin - z) * s, (qmax - z) * s),
-                    1.5 * scale, scale / 1.5, (16, 12))
+        s = _lowest(
+            lambda s, z=z: cost((qmin - z) * s, (qmax - z) * s), 1.5 * scale, scale / 1.5, (16, 12)
+        )
         here = cost((qmin - z) * s, (qmax - z) * s)
         low = np.where(here < least, (qmin - z) * s, low)
         high = np.where(here < least, (qmax - z) * s, high)
@@ -308,10 +321,15 @@ def _aciq(groups, codes, symmetric, distribution):
     # the likelier of the two: Laplace where log(2 e b) < log(2 pi e sigma^2) / 2
     likely = 2 * math.e * b < np.sqrt(2 * np.pi * math.e) * sigma
     is_laplace = likely if distribution == "auto" else np.full(len(b), distribution == "laplace")
-    clip = np.where(is_laplace, b * np.where(one_sided, laplace[1], laplace[0]),
-                    sigma * np.where(one_sided, gauss[1], gauss[0]))
-    return (np.maximum(low, center - clip).astype(np.float32),
-            np.minimum(high, center + clip).astype(np.float32))
+    clip = np.where(
+        is_laplace,
+        b * np.where(one_sided, laplace[1], laplace[0]),
+        sigma * np.where(one_sided, gauss[1], gauss[0]),
+    )
+    return (
+        np.maximum(low, center - clip).astype(np.float32),
+        np.minimum(high, center + clip).astype(np.float32),
+    )
 
 
 def aciq_clip(bits: int, distribution: str) -> float:
@@ -324,6 +342,7 @@ def aciq_clip(bits: int, distribution: str) -> float:
     >>> round(aciq_clip(4, "normal"), 5), round(aciq_clip(4, "laplace"), 5)
     (2.55914, 5.02864)
     """
+
     def overload(a: float) -> float:
         if distribution == "laplace":
             return math.exp(-a)
@@ -347,162 +366,3 @@ _METHODS = {
     "entropy": _entropy,
     "aciq": _aciq,
 }
-
-
-# --- observers: the same parameters from data that arrive in pieces
-
-
-class MinMaxObserver:
-    """The range of data that arrive in pieces, per tensor or per channel of `axis`.
-
-    Keeps four numbers for each channel. `params` equals choose_params(method="minmax") of all the
-    pieces together exactly; for one symmetric bit (scale mean abs(x)) up to float32 rounding.
-    Raises ValueError for bad data, pieces whose channels differ in number, and `params` before
-    the first `update`. Taught in chapter 3.
-
-    >>> o = MinMaxObserver().update([0.5, -1.0]).update([3.0])
-    >>> p = o.params(QuantizationScheme.ASYMMETRIC_PER_TENSOR, bits=4, signed=False)
-    >>> round(float(p.scale), 4), int(p.zero_point), o.count
-    (0.2667, 4, 3)
-    """
-
-    def __init__(self, axis: int | None = None) -> None:
-        self.axis = axis
-        self.count = 0  # values seen, all channels together
-        self.low = self.high = self.total = None  # (C,), or (1,) per tensor; total of abs(x)
-
-    def update(self, x: Any) -> MinMaxObserver:
-        """Take one piece: real array, any shape; returns the observer."""
-        me = "MinMaxObserver.update"
-        x = _checks.float32_array(x, me)
-        groups = x.reshape(1, -1) if self.axis is None else _groups(x, self.axis, None, me)[0]
-        low, high = groups.min(axis=1), groups.max(axis=1)
-        total = np.abs(groups).sum(axis=1, dtype=np.float64)
-        if self.count:
-            if low.shape != self.low.shape:
-                raise ValueError(f"{me}: x has {len(low)} channels along axis {self.axis}; the "
-                                 f"pieces before had {len(self.low)}")
-            low, high = np.minimum(low, self.low), np.maximum(high, self.high)
-            total += self.total
-        self.low, self.high, self.total = low, high, total
-        self.count += x.size
-        return self
-
-    def params(
-        self, scheme: QuantizationScheme, bits: int = 8, *, method: str = "minmax",
-        signed: bool = True, narrow_range: bool | None = None,
-    ) -> QuantizationParams:
-        """The grid for all that was seen; the arguments are those of choose_params."""
-        me = "MinMaxObserver.params"
-        scheme, _ = _checked_choice(scheme, method, {})
-        _check_seen(self.count, me)
-        if method != "minmax":
-            raise ValueError(f"{me}: method is {method!r}; a range knows only minmax, use a "
-                             "HistogramObserver")
-        if scheme.per_channel and self.axis is None:
-            raise ValueError(f"{me}: {scheme.name} needs channels; make the observer with "
-                             "MinMaxObserver(axis=...)")
-        if bits == 1 and scheme.symmetric:
-            ends = (self.total / (self.count / len(self.total)))[:, None]
-            if not scheme.per_channel:
-                ends = self.total.sum(keepdims=True) / self.count
-        else:
-            ends = np.stack([self.low, self.high], axis=1)  # (C, 2): all that minmax looks at
-        p = choose_params(ends, scheme, bits, signed=signed, narrow_range=narrow_range)
-        return replace(p, axis=self.axis) if scheme.per_channel else p
-
-
-class HistogramObserver:
-    """The distribution of data that arrive in pieces, per tensor, in `bins` bins.
-
-    The bins share a range [-2**e, 2**e) that doubles when a value leaves it; two old bins then
-    become one, so the counts do not depend on how the data were cut into pieces. Exact zeros and
-    both ends are kept apart. `params` hands choose_params the values that the histogram
-    describes (at most 2**20), each within one bin width of the true one of its rank: "minmax" is
-    exact, a percentile is off by less than one bin width, at most 4 * max abs(x) / bins. "aciq"
-    and "mse" lose as much as on the data themselves (within 0.1 %); "entropy", whose minimum is
-    flat, mostly makes the same cut.
-    Raises ValueError for bad data, `bins` not a multiple of 4, a per-channel scheme, and `params`
-    before the first `update`. Source: PyTorch HistogramObserver (idea). Taught in chapter 3.
-
-    >>> o = HistogramObserver().update(np.arange(-500, 0)).update(np.arange(500))
-    >>> p = o.params(QuantizationScheme.SYMMETRIC_PER_TENSOR, method="percentile", percentile=90)
-    >>> abs(127 * float(p.scale) - 450) <= o.bin_width
-    True
-    """
-
-    def __init__(self, bins: int = 16384) -> None:
-        me = "HistogramObserver"
-        self.bins = _checks.integer(bins, me, "bins", 16, 2**24)
-        if bins % 4:
-            raise ValueError(f"{me}: bins is {bins}; expected a multiple of 4, so that bins merge "
-                             "in pairs on both sides of 0")
-        self.counts = np.zeros(bins, np.int64)  # of all values but zeros
-        self.count = self.zeros = 0
-        self.low, self.high = np.float32(np.inf), np.float32(-np.inf)
-        self.exponent: int | None = None  # the bins cover [-2**exponent, 2**exponent)
-
-    @property
-    def bin_width(self) -> float:
-        """Width of one bin in units of the data; 0 before the first value that is not zero."""
-        return 0.0 if self.exponent is None else math.ldexp(2 / self.bins, self.exponent)
-
-    def update(self, x: Any) -> HistogramObserver:
-        """Take one piece: real array, any shape; returns the observer."""
-        x = _checks.float32_array(x, "HistogramObserver.update").reshape(-1)
-        self.count += x.size
-        self.low, self.high = min(self.low, x.min()), max(self.high, x.max())
-        x = x[x != 0]
-        self.zeros = self.count - int(self.counts.sum()) - x.size
-        if x.size:
-            self._widen(int(np.frexp(np.abs(x).max())[1]))
-            # a power of two scales exactly, so floor never puts a value into a neighbor's bin
-            unit = np.ldexp(x.astype(np.float64), -self.exponent) * (self.bins / 2)
-            at = np.floor(unit).astype(np.int64) + self.bins // 2
-            self.counts += np.bincount(at, minlength=self.bins)
-        return self
-
-    def _widen(self, exponent: int) -> None:
-        if self.exponent is None:
-            self.exponent = exponent
-        while self.exponent < exponent:
-            middle = self.counts.reshape(-1, 2).sum(axis=1)
-            quarter = np.zeros(self.bins // 4, np.int64)
-            self.counts = np.concatenate([quarter, middle, quarter])
-            self.exponent += 1
-
-    def values(self, limit: int = 2**20) -> np.ndarray:
-        """The data as the histogram knows them: sorted, float32, evenly spread inside each bin.
-
-        All `count` values, or `limit` of them at even ranks.
-        """
-        _check_seen(self.count, "HistogramObserver.values")
-        n = min(self.count, limit)
-        counts = np.insert(self.counts, self.bins // 2, self.zeros)  # zeros: a bin of width 0
-        lefts = (np.arange(self.bins) - self.bins // 2) * self.bin_width
-        lefts = np.insert(lefts, self.bins // 2, 0.0)
-        widths = np.insert(np.full(self.bins, self.bin_width), self.bins // 2, 0.0)
-        rank = ((np.arange(n) + 0.5) * (self.count / n)).astype(np.int64)
-        ends = counts.cumsum()
-        at = np.searchsorted(ends, rank, side="right")
-        inside = (rank - (ends - counts)[at] + 0.5) / counts[at]
-        values = (lefts[at] + widths[at] * inside).astype(np.float32)
-        values[0], values[-1] = self.low, self.high
-        return np.clip(values, self.low, self.high)
-
-    def params(
-        self, scheme: QuantizationScheme, bits: int = 8, *, method: str = "minmax",
-        signed: bool = True, narrow_range: bool | None = None, **options: Any,
-    ) -> QuantizationParams:
-        """The grid for all that was seen; the arguments are those of choose_params."""
-        scheme, options = _checked_choice(scheme, method, options)
-        if scheme.per_channel:
-            raise ValueError(f"HistogramObserver.params: {scheme.name} needs one observer for each "
-                             "channel, or a MinMaxObserver(axis=...)")
-        return choose_params(self.values(), scheme, bits, method=method, signed=signed,
-                             narrow_range=narrow_range, **options)
-
-
-def _check_seen(count: int, function: str) -> None:
-    if not count:
-        raise ValueError(f"{function}: nothing seen yet; call update(x) first")

@@ -112,9 +112,7 @@ class SortedCells:
         return counts, np.diff(self.sums[cuts]) + counts * self.middle
 
 
-def learn_levels(
-    x: Any, levels: Any, steps: int = 100, learning_rate: float = 1.0
-) -> np.ndarray:
+def learn_levels(x: Any, levels: Any, steps: int = 100, learning_rate: float = 1.0) -> np.ndarray:
     """`levels` after gradient descent on the mean squared error of x.
 
     x: real array, any shape; levels: rising starting levels (k,). Each step moves level j by
@@ -264,8 +262,9 @@ def float_levels(name: str) -> np.ndarray:
     code = np.arange(1, finite)
     exponent, mantissa = code >> mantissa_bits, code & (1 << mantissa_bits) - 1
     normal = exponent > 0  # a hidden leading 1; below it the spacing stays that of exponent 1
-    value = np.ldexp(mantissa + (normal << mantissa_bits),
-                     np.maximum(exponent, 1) - bias - mantissa_bits)
+    value = np.ldexp(
+        mantissa + (normal << mantissa_bits), np.maximum(exponent, 1) - bias - mantissa_bits
+    )
     return np.concatenate([-value[::-1], [0.0], value]).astype(np.float32)
 
 
@@ -293,8 +292,10 @@ class CodebookTensor:
     def __post_init__(self) -> None:
         last = int(self.codes.max())
         if self.codes.dtype != self.params.code_dtype or last >= self.levels.size:
-            raise ValueError(f"CodebookTensor: codes are {self.codes.dtype} up to {last}; expected "
-                             f"{self.params.code_dtype} below {self.levels.size} levels")
+            raise ValueError(
+                f"CodebookTensor: codes are {self.codes.dtype} up to {last}; expected "
+                f"{self.params.code_dtype} below {self.levels.size} levels"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -332,13 +333,20 @@ class CodebookTensor:
         return out.reshape(self.shape)
 
     def __repr__(self) -> str:
-        return (f"CodebookTensor(shape={self.shape}, {self.nbytes} bytes, "
-                f"{self.levels.size} levels {self.levels[0]:.6g}..{self.levels[-1]:.6g})")
+        return (
+            f"CodebookTensor(shape={self.shape}, {self.nbytes} bytes, "
+            f"{self.levels.size} levels {self.levels[0]:.6g}..{self.levels[-1]:.6g})"
+        )
 
 
 def quantize_codebook(
-    x: Any, levels: Any, scale: Any = 1.0, *, axis: int | None = None,
-    block_size: int | None = None, rounding: str = "nearest",
+    x: Any,
+    levels: Any,
+    scale: Any = 1.0,
+    *,
+    axis: int | None = None,
+    block_size: int | None = None,
+    rounding: str = "nearest",
 ) -> CodebookTensor:
     """The code of the level nearest to each x / scale.
 
@@ -360,8 +368,10 @@ def quantize_codebook(
     levels = _rising(levels, me)
     if isinstance(scale, str):
         if scale != "absmax" or not levels.any():
-            raise ValueError(f"{me}: scale is {scale!r}; expected numbers, or 'absmax' with a "
-                             "level that is not 0")
+            raise ValueError(
+                f"{me}: scale is {scale!r}; expected numbers, or 'absmax' with a "
+                "level that is not 0"
+            )
         scale = absmax_scale(x, np.abs(levels).max(), axis, block_size, me)
     bits = max(1, math.ceil(math.log2(levels.size)))
     params = QuantizationParams(scale, 0, bits, signed=False, axis=axis, block_size=block_size)
@@ -377,8 +387,10 @@ def _rising(levels: Any, function: str, dtype: type = np.float32) -> np.ndarray:
     _checks.float32_array(levels, function, "levels")
     levels = np.asarray(levels, dtype)
     if levels.ndim != 1 or levels.size > 65536 or not (np.diff(levels) > 0).all():
-        raise ValueError(f"{function}: levels has shape {levels.shape}; expected one row of up to "
-                         "65,536 numbers, each larger than the one before in float32: np.unique")
+        raise ValueError(
+            f"{function}: levels has shape {levels.shape}; expected one row of up to "
+            "65,536 numbers, each larger than the one before in float32: np.unique"
+        )
     return levels
 
 

@@ -14,8 +14,7 @@ from quantlab.scheme import QuantizationParams
 
 def _pair(x: Any, y: Any, function: str) -> tuple[np.ndarray, np.ndarray]:
     pair = [
-        _checks.real_array(a, function, name).astype(np.float64)
-        for a, name in ((x, "x"), (y, "y"))
+        _checks.real_array(a, function, name).astype(np.float64) for a, name in ((x, "x"), (y, "y"))
     ]
     if pair[0].shape != pair[1].shape:
         raise ValueError(
@@ -120,8 +119,10 @@ def predicted_snr_db(bits: Any, crest_factor: Any) -> Any:
     """
     crest = np.asarray(crest_factor, dtype=np.float64)
     if not (crest > 0).all():
-        raise ValueError(f"predicted_snr_db: crest_factor is {crest_factor}; expected clip / rms, "
-                         "a positive number")
+        raise ValueError(
+            f"predicted_snr_db: crest_factor is {crest_factor}; expected clip / rms, "
+            "a positive number"
+        )
     bits = np.asarray(bits, dtype=np.float64)
     snr = 20 * np.log10(2) * bits + 10 * np.log10(3) - 20 * np.log10(crest)
     return float(snr) if snr.ndim == 0 else snr

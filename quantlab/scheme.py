@@ -84,8 +84,10 @@ class QuantizationParams:
         set_(self, "signed", bool(self.signed))
         set_(self, "narrow_range", bool(self.narrow_range))
         if self.bits == 1 and self.narrow_range and not self.signed:
-            raise ValueError(f"{me}: one unsigned narrow bit leaves a single code; "
-                             "use narrow_range=False (codes 0, 1) or signed=True (codes -1, +1)")
+            raise ValueError(
+                f"{me}: one unsigned narrow bit leaves a single code; "
+                "use narrow_range=False (codes 0, 1) or signed=True (codes -1, +1)"
+            )
         scale = self._checked_scale()
         set_(self, "scale", _read_only(scale))
         set_(self, "zero_point", _read_only(self._checked_zero_point(scale)))
@@ -94,8 +96,10 @@ class QuantizationParams:
         with np.errstate(over="ignore"):
             ends = [self.scale * np.float32(q - self.zero_point) for q in (self.qmin, self.qmax)]
         if not np.isfinite(ends).all():
-            raise ValueError(f"{me}: scale {self.scale.max():.3g} puts the end of the grid beyond "
-                             "float32 (3.4e38); rescale the data")
+            raise ValueError(
+                f"{me}: scale {self.scale.max():.3g} puts the end of the grid beyond "
+                "float32 (3.4e38); rescale the data"
+            )
 
     def _checked_scale(self) -> np.ndarray:
         scale = _checks.real_array(self.scale, "QuantizationParams", "scale")
@@ -103,22 +107,28 @@ class QuantizationParams:
             scale = scale.astype(np.float32)
         bad = ~(np.isfinite(scale) & (scale > 0))
         if bad.any():
-            raise ValueError(f"QuantizationParams: scale is {scale[bad][0]} in float32 "
-                             f"({int(bad.sum())} of {scale.size} values); expected a positive, "
-                             "finite number")
+            raise ValueError(
+                f"QuantizationParams: scale is {scale[bad][0]} in float32 "
+                f"({int(bad.sum())} of {scale.size} values); expected a positive, "
+                "finite number"
+            )
         return scale.reshape(()) if self.axis is None and scale.size == 1 else scale
 
     def _checked_zero_point(self, scale: np.ndarray) -> np.ndarray:
         given = _checks.real_array(self.zero_point, "QuantizationParams", "zero_point")
         zero_point = np.broadcast_to(given, scale.shape) if given.size == 1 else given
         if zero_point.shape != scale.shape:
-            raise ValueError(f"QuantizationParams: zero_point has shape {given.shape}, scale "
-                             f"{scale.shape}; expected equal shapes or one zero point for all")
+            raise ValueError(
+                f"QuantizationParams: zero_point has shape {given.shape}, scale "
+                f"{scale.shape}; expected equal shapes or one zero point for all"
+            )
         low, high = (0, 0) if self.is_binary else (self.qmin, self.qmax)
         bad = (zero_point != np.rint(zero_point)) | (zero_point < low) | (zero_point > high)
         if bad.any():
-            raise ValueError(f"QuantizationParams: zero_point is {zero_point[bad][0]}; expected an "
-                             f"integer code in [{low}, {high}], so that zero is exact")
+            raise ValueError(
+                f"QuantizationParams: zero_point is {zero_point[bad][0]}; expected an "
+                f"integer code in [{low}, {high}], so that zero is exact"
+            )
         return zero_point.astype(np.int32)
 
     def _check_layout(self) -> None:
@@ -127,13 +137,17 @@ class QuantizationParams:
             if self.block_size is not None:
                 raise ValueError(f"{me}: block_size={self.block_size} needs an axis to run along")
             if shape:
-                raise ValueError(f"{me}: scale has shape {shape} but axis is None; "
-                                 "give the axis of the channels, or one scale")
+                raise ValueError(
+                    f"{me}: scale has shape {shape} but axis is None; "
+                    "give the axis of the channels, or one scale"
+                )
             return
         if self.block_size is None:
             if len(shape) != 1:
-                raise ValueError(f"{me}: scale has shape {shape}; expected (channels,) along axis "
-                                 f"{self.axis}, or a block_size")
+                raise ValueError(
+                    f"{me}: scale has shape {shape}; expected (channels,) along axis "
+                    f"{self.axis}, or a block_size"
+                )
             _checks.normalize_axis(self.axis, 64, me)  # the rank is known only with the data
             return
         size = _checks.integer(self.block_size, me, "block_size", 1, 2**31 - 1)
@@ -178,9 +192,11 @@ class QuantizationParams:
         axis = _checks.normalize_axis(self.axis, len(shape), "QuantizationParams")
         expected = scale_shape(shape, axis, self.block_size)
         if self.scale.shape != expected:
-            raise ValueError(f"QuantizationParams: scale has shape {self.scale.shape}; data of "
-                             f"shape {tuple(shape)} with axis={self.axis}, "
-                             f"block_size={self.block_size} needs {expected}")
+            raise ValueError(
+                f"QuantizationParams: scale has shape {self.scale.shape}; data of "
+                f"shape {tuple(shape)} with axis={self.axis}, "
+                f"block_size={self.block_size} needs {expected}"
+            )
         outer, inner = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
         if self.block_size is None:
             n = shape[axis]
@@ -205,10 +221,13 @@ class QuantizationParams:
     def __repr__(self) -> str:
         def show(a: np.ndarray) -> str:
             return f"{a:.6g}" if a.ndim == 0 else f"{a.min():.6g}..{a.max():.6g} {a.shape}"
+
         where = "" if self.axis is None else f", axis={self.axis}"
         where += "" if self.block_size is None else f", block_size={self.block_size}"
-        return (f"QuantizationParams(scale={show(self.scale)}, zero_point={show(self.zero_point)}, "
-                f"bits={self.bits}, codes {self.qmin}..{self.qmax}{where})")
+        return (
+            f"QuantizationParams(scale={show(self.scale)}, zero_point={show(self.zero_point)}, "
+            f"bits={self.bits}, codes {self.qmin}..{self.qmax}{where})"
+        )
 
 
 def scale_shape(shape: tuple[int, ...], axis: int, block_size: int | None) -> tuple[int, ...]:
@@ -223,9 +242,11 @@ def scale_shape(shape: tuple[int, ...], axis: int, block_size: int | None) -> tu
     if length % block_size:
         divisors = [d for d in range(1, min(length, 4096) + 1) if length % d == 0]
         near = sorted(sorted(divisors, key=lambda d: abs(d - block_size))[:4])
-        raise ValueError(f"QuantizationParams: block_size {block_size} does not divide the "
-                         f"{length} values along axis {axis}; pad with zeros to "
-                         f"{-(-length // block_size) * block_size}, or use one of {near}")
+        raise ValueError(
+            f"QuantizationParams: block_size {block_size} does not divide the "
+            f"{length} values along axis {axis}; pad with zeros to "
+            f"{-(-length // block_size) * block_size}, or use one of {near}"
+        )
     return (*shape[:axis], length // block_size, *shape[axis + 1 :])
 
 

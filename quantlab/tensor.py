@@ -1,4 +1,4 @@
-"""Arrays on a grid: quantize, dequantize, pack, multiply. Taught in chapter 2."""
+"""Arrays on a grid: quantize, dequantize, pack. Taught in chapter 2."""
 
 from __future__ import annotations
 
@@ -32,20 +32,25 @@ class QuantizedTensor:
     def __post_init__(self) -> None:
         codes, params = self.codes, self.params
         if not isinstance(params, QuantizationParams):
-            raise ValueError(f"QuantizedTensor: params is {type(params).__name__}; "
-                             "expected QuantizationParams")
+            raise ValueError(
+                f"QuantizedTensor: params is {type(params).__name__}; expected QuantizationParams"
+            )
         if not isinstance(codes, np.ndarray) or codes.dtype != params.code_dtype:
-            raise ValueError(f"QuantizedTensor: codes is {getattr(codes, 'dtype', type(codes))}; "
-                             f"expected an array of {params.code_dtype}")
+            raise ValueError(
+                f"QuantizedTensor: codes is {getattr(codes, 'dtype', type(codes))}; "
+                f"expected an array of {params.code_dtype}"
+            )
         if codes.size == 0:
             raise ValueError(f"QuantizedTensor: codes is empty (shape {codes.shape})")
         params.normal_form(codes.shape)
         low, high = int(codes.min()), int(codes.max())
         hole = params.is_binary and not codes.all()
         if low < params.qmin or high > params.qmax or hole:
-            raise ValueError(f"QuantizedTensor: codes run from {low} to {high}"
-                             f"{' and contain 0' * hole}; expected "
-                             f"{params.qmin} {'or' if params.is_binary else 'to'} {params.qmax}")
+            raise ValueError(
+                f"QuantizedTensor: codes run from {low} to {high}"
+                f"{' and contain 0' * hole}; expected "
+                f"{params.qmin} {'or' if params.is_binary else 'to'} {params.qmax}"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -65,8 +70,15 @@ class QuantizedTensor:
         p = self.params
         if p.axis is None:
             return QuantizedTensor(self.codes.T, p)
-        moved = QuantizationParams(p.scale.T, p.zero_point.T, p.bits, p.signed, p.narrow_range,
-                                   1 - p.axis % 2, p.block_size)
+        moved = QuantizationParams(
+            p.scale.T,
+            p.zero_point.T,
+            p.bits,
+            p.signed,
+            p.narrow_range,
+            1 - p.axis % 2,
+            p.block_size,
+        )
         return QuantizedTensor(self.codes.T, moved)
 
     @property
@@ -103,11 +115,14 @@ class QuantizedTensor:
         buffer = np.asarray(buffer)
         need = math.ceil(math.prod(shape) * params.bits / 8)
         if buffer.dtype != np.uint8 or buffer.shape != (need,):
-            raise ValueError(f"from_packed: buffer is {buffer.dtype} of shape {buffer.shape}; "
-                             f"{params.bits}-bit codes of shape {shape} need uint8 ({need},)")
+            raise ValueError(
+                f"from_packed: buffer is {buffer.dtype} of shape {buffer.shape}; "
+                f"{params.bits}-bit codes of shape {shape} need uint8 ({need},)"
+            )
         codes = np.empty(math.prod(shape), params.code_dtype)
-        kernels.unpack(np.ascontiguousarray(buffer), params.bits,
-                       params.signed and not params.is_binary, codes)
+        kernels.unpack(
+            np.ascontiguousarray(buffer), params.bits, params.signed and not params.is_binary, codes
+        )
         return cls((2 * codes - 1 if params.is_binary else codes).reshape(shape), params)
 
     def dequantize(self) -> np.ndarray:
@@ -193,8 +208,9 @@ def ste_gradient(x: Any, params: QuantizationParams, upstream: Any) -> np.ndarra
     x = _checks.float32_array(x, "ste_gradient")
     upstream = _checks.float32_array(upstream, "ste_gradient", "upstream")
     if upstream.shape != x.shape:
-        raise ValueError(f"ste_gradient: x has shape {x.shape}, upstream {upstream.shape}; "
-                         "expected equal shapes")
+        raise ValueError(
+            f"ste_gradient: x has shape {x.shape}, upstream {upstream.shape}; expected equal shapes"
+        )
     return np.where(inside(x, params), upstream, np.float32(0))
 
 
@@ -214,8 +230,9 @@ def lsq_gradient(x: Any, params: QuantizationParams, upstream: Any) -> np.ndarra
     x = _checks.float32_array(x, "lsq_gradient")
     upstream = _checks.float32_array(upstream, "lsq_gradient", "upstream")
     if upstream.shape != x.shape:
-        raise ValueError(f"lsq_gradient: x has shape {x.shape}, upstream {upstream.shape}; "
-                         "expected equal shapes")
+        raise ValueError(
+            f"lsq_gradient: x has shape {x.shape}, upstream {upstream.shape}; expected equal shapes"
+        )
     data, small = params.normal_form(x.shape)
     scale, zero_point = _small(params, small)
     slope = quantize(x, params).codes.reshape(data).astype(np.float64) - zero_point
@@ -224,139 +241,3 @@ def lsq_gradient(x: Any, params: QuantizationParams, upstream: Any) -> np.ndarra
     shared = tuple(i for i in range(3) if small[i] == 1)
     total = (slope * upstream.reshape(data)).sum(axis=shared)
     return total.reshape(params.scale.shape).astype(np.float32)
-
-
-# --- integer arithmetic: equations of chapter 9
-
-
-def fixed_point_multiplier(real: Any) -> tuple[Any, Any]:
-    """A positive factor as an integer: real = m * 2**-shift with m in [2**30, 2**31).
-
-    real: a factor or an array of factors, 0 <= real < 2**30. Returns two ints, or two int64
-    arrays of its shape. 0, and factors so small that every int32 times it rounds to 0, give
-    m = 0. Raises ValueError for negative, infinite or larger factors.
-    Source: gemmlowp, LiteRT (one rounding). Taught in chapter 9.
-
-    >>> fixed_point_multiplier(0.75), fixed_point_multiplier(0)
-    ((1610612736, 31), (0, 31))
-    """
-    array = _checks.real_array(real, "fixed_point_multiplier", "real").astype(np.float64)
-    if (array < 0).any() or (array >= 2**30).any():
-        raise ValueError(f"fixed_point_multiplier: real is {real}; expected 0 <= real < 2**30")
-    fraction, exponent = np.frexp(array)  # array = fraction * 2**exponent, fraction in [1/2, 1)
-    m = np.rint(fraction * 2**31).astype(np.int64)
-    carry = m == 2**31
-    m, shift = np.where(carry, 2**30, m), 31 - exponent.astype(np.int64) - carry
-    zero = (m == 0) | (shift > 62)  # below 2**-32: every int32 product rounds to 0
-    m, shift = np.where(zero, 0, m), np.where(zero, 31, shift)
-    return (m, shift) if array.ndim else (int(m), int(shift))
-
-
-def requantize(
-    acc: Any, m: Any, shift: Any, zero_point: int, qmin: int, qmax: int
-) -> np.ndarray:
-    """Codes from accumulators with one rounding: ((acc * m + 2**(shift-1)) >> shift) + zero_point.
-
-    acc: int32, any shape; m, shift: ints, or one per value of the last axis. Returns codes
-    clamped to [qmin, qmax], int8 or int16 if qmin < 0, else uint8 or uint16. Ties go up.
-    Raises ValueError for accumulators beyond int32, m outside [0, 2**31), shift outside 1-62.
-    Source: LiteRT, onnxruntime QLinearMatMul. Taught in chapter 9.
-
-    >>> requantize([-300, 100, 9000], *fixed_point_multiplier(0.01), 5, -128, 127).tolist()
-    [2, 6, 95]
-    """
-    me = "requantize"
-    acc = _integers(acc, me, "acc", -(2**31), 2**31 - 1)
-    if not (-32768 <= qmin < qmax <= (32767 if qmin < 0 else 65535)):
-        raise ValueError(f"{me}: codes {qmin} to {qmax} fit neither int16 nor uint16")
-    n = acc.shape[-1] if acc.ndim else 1
-    m, shift = (_integers(a, me, name, low, high) for a, name, low, high in
-                ((m, "m", 0, 2**31 - 1), (shift, "shift", 1, 62)))
-    if any(a.shape not in ((), (1,), (n,)) for a in (m, shift)):
-        raise ValueError(f"{me}: m has shape {m.shape}, shift {shift.shape}; expected one "
-                         f"value, or one for each of the {n} columns of acc")
-    width = 8 if (qmin >= -128 and qmax <= 127) or (0 <= qmin and qmax <= 255) else 16
-    out = np.empty((acc.size // n, n), f"{'' if qmin < 0 else 'u'}int{width}")
-    rows = acc.astype(np.int32).reshape(-1, n)
-    kernels.requantize(rows, _spread(m, n), _spread(shift, n), zero_point, qmin, qmax, out)
-    return out.reshape(acc.shape)
-
-
-def _spread(a: np.ndarray, n: int) -> np.ndarray:
-    return np.ascontiguousarray(np.broadcast_to(a, (n,)), dtype=np.int64)
-
-
-def _integers(a: Any, function: str, name: str, low: int, high: int) -> np.ndarray:
-    array = _checks.real_array(a, function, name)
-    if array.dtype.kind not in "iu" or array.min() < low or array.max() > high:
-        raise ValueError(f"{function}: {name} is {array.dtype} from {array.min()} to "
-                         f"{array.max()}; expected integers in [{low}, {high}]")
-    return array
-
-
-def quantized_matmul(
-    x: QuantizedTensor,
-    w: QuantizedTensor,
-    out: QuantizationParams | None = None,
-    *,
-    bias: Any = None,
-) -> np.ndarray | QuantizedTensor:
-    """Integer product of codes, (M, K) @ (K, N): int32 accumulators with zero points removed.
-
-    x: one scale. w: one scale, or one per column (axis 1), so a layer with weights (out, in)
-    calls quantized_matmul(x, w.T). bias: integers (N,) in units of scale_x * scale_w. With
-    `out` (one scale) the accumulators are requantized, and a QuantizedTensor comes back.
-    Raises ValueError for shapes or granularities that do not fit, and where K (and the bias)
-    could overflow the accumulator: K abs(x code) abs(w code) must stay below 2**31.
-    Source: arXiv 1712.05877, ONNX QLinearMatMul. Taught in chapter 9.
-
-    >>> x = QuantizedTensor(np.array([[7, 3]], np.uint8), QuantizationParams(1, 3, signed=False))
-    >>> w = QuantizedTensor(np.array([[2], [5]], np.int8), QuantizationParams(1, 0))
-    >>> quantized_matmul(x, w).tolist()
-    [[8]]
-    """
-    me = "quantized_matmul"
-    _check_operands(x, w, me)
-    (_, k), (_, n) = x.shape, w.shape
-    bias = np.zeros(n, np.int32) if bias is None else _integers(bias, me, "bias", -2**31, 2**31 - 1)
-    if bias.shape != (n,):
-        raise ValueError(f"{me}: bias has shape {bias.shape}; expected ({n},)")
-    term = _largest(x.params) * _largest(w.params)
-    room = 2**31 - 1 - int(np.abs(bias.astype(np.int64)).max())
-    if k * term > room:
-        raise ValueError(f"{me}: K = {k} products of up to {term:,} can overflow the int32 "
-                         f"accumulator; split K into parts of at most {room // term:,}")
-    w_zero = np.broadcast_to(w.params.zero_point, (n,)).astype(np.int32)
-    codes = np.ascontiguousarray(x.codes), w.codes  # w.T of a layer is packed as it lies
-    acc = kernels.integer_matmul(*codes, int(x.params.zero_point), w_zero) + bias.astype(np.int32)
-    if out is None:
-        return acc
-    if out.axis is not None or out.is_binary:
-        raise ValueError(f"{me}: out is {out}; expected one scale for the whole output, 2 codes up")
-    real = x.params.scale.astype(np.float64) * w.params.scale / np.float64(out.scale)
-    m, shift = fixed_point_multiplier(real)
-    return QuantizedTensor(
-        requantize(acc, m, shift, int(out.zero_point), out.qmin, out.qmax), out
-    )
-
-
-def _check_operands(x: QuantizedTensor, w: QuantizedTensor, me: str) -> None:
-    for a, name in ((x, "x"), (w, "w")):
-        if not isinstance(a, QuantizedTensor):
-            raise ValueError(f"{me}: {name} is {type(a).__name__}; expected a QuantizedTensor")
-    if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0]:
-        raise ValueError(f"{me}: x has shape {x.shape}, w {w.shape}; expected (M, K) and (K, N)")
-    if x.params.axis is not None:
-        raise ValueError(f"{me}: x has scales along axis {x.params.axis}; expected one for the "
-                         "tensor, because one accumulator adds up a whole row")
-    p = w.params
-    if p.axis is not None and (p.axis % 2 != 1 or p.block_size is not None):
-        what = f"blocks of {p.block_size}" if p.block_size else "scales"
-        raise ValueError(f"{me}: w has {what} along axis {p.axis}; expected one scale for the "
-                         "tensor or one per column (axis 1); transpose it, or dequantize first")
-
-
-def _largest(params: QuantizationParams) -> int:
-    """Largest magnitude of a code with its zero point removed."""
-    z = params.zero_point.astype(np.int64)
-    return int(max((params.qmax - z).max(), (z - params.qmin).max()))

@@ -35,8 +35,9 @@ def recordings() -> Path:
 @pytest.fixture(scope="session")
 def built_book() -> Path:
     """Folder of the built pages, every notebook executed; built only if a source changed."""
-    done = subprocess.run([sys.executable, ROOT / "book/_tools/build.py"], cwd=ROOT,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "book/_tools/build.py"], cwd=ROOT, capture_output=True, text=True
+    )
     if done.returncode:
         said = f"{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
         pytest.fail(f"the book was not built\n{said}", pytrace=False)
@@ -44,12 +45,20 @@ def built_book() -> Path:
 
 
 # Fastest first: what a file name matches first decides; everything else comes before.
-STAGES = ("test_kernels*", "test_*parity*", "test_*oracle*", "test_market*", "*.ipynb",
-          "test_book*", "test_browser*")
+STAGES = (
+    "test_kernels*",
+    "test_*parity*",
+    "test_*oracle*",
+    "test_market*",
+    "*.ipynb",
+    "test_book*",
+    "test_browser*",
+)
 
 
 def pytest_collection_modifyitems(items):
     """Order: units and properties, parity, oracles, client, notebooks, built book, browser."""
+
     def stage(item) -> int:
         name = "test_browser" if "browser" in item.path.parts else item.path.name
         return next((i for i, pattern in enumerate(STAGES, 1) if fnmatch(name, pattern)), 0)

@@ -144,9 +144,7 @@ class Replay:
         rows = spoil(rows, fault, self.previous, self.step)
         self.previous = rows
         symbol = "OTHER" if fault == "echo" else query["symbol"]
-        body = self.envelope(
-            result={"symbol": symbol, "category": self.category, "list": rows}
-        )
+        body = self.envelope(result={"symbol": symbol, "category": self.category, "list": rows})
         if fault == "null":
             body["result"] = None
         if fault == "no-time":

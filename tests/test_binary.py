@@ -92,16 +92,22 @@ def test_bytes_and_shapes():
     assert (columns.words == b.words).all()
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: binarize([1.0, 2.0]), "single row"),
-    (lambda: binarize([[1.0, np.inf]]), "1 infinite"),
-    (lambda: binarize([[1.0]], axis=2), "axis 2 does not exist"),
-    (lambda: xnor_matmul(binarize([[1.0]]), [[1.0]]), "binarize it first"),
-    (lambda: xnor_matmul(binarize([[1.0]]), binarize([[1.0, 1.0]])), "K = 1, b has K = 2"),
-    (lambda: BinaryTensor(np.uint64([[4]]), np.float32([1]), (1, 2)), "beyond K = 2"),
-    (lambda: BinaryTensor(np.uint64([[1, 0]]), np.float32([1]), (1, 2)), r"needs uint64 \(1, 1\)"),
-    (lambda: BinaryTensor(np.uint64([[1]]), np.float64([1]), (1, 2)), "expected float32"),
-])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: binarize([1.0, 2.0]), "single row"),
+        (lambda: binarize([[1.0, np.inf]]), "1 infinite"),
+        (lambda: binarize([[1.0]], axis=2), "axis 2 does not exist"),
+        (lambda: xnor_matmul(binarize([[1.0]]), [[1.0]]), "binarize it first"),
+        (lambda: xnor_matmul(binarize([[1.0]]), binarize([[1.0, 1.0]])), "K = 1, b has K = 2"),
+        (lambda: BinaryTensor(np.uint64([[4]]), np.float32([1]), (1, 2)), "beyond K = 2"),
+        (
+            lambda: BinaryTensor(np.uint64([[1, 0]]), np.float32([1]), (1, 2)),
+            r"needs uint64 \(1, 1\)",
+        ),
+        (lambda: BinaryTensor(np.uint64([[1]]), np.float64([1]), (1, 2)), "expected float32"),
+    ],
+)
 def test_errors_say_what_came_and_what_to_do(call, words):
     with pytest.raises(ValueError, match=words):
         call()
@@ -130,8 +136,10 @@ def test_layer_in_a_model():
     x = rng.standard_normal((4000, 16)).astype(np.float32)
     y = (x @ rng.standard_normal(16) > 0).astype(int)
     model = TradingModel((16, 64, 1), seed=0).fit(x[:3000], y[:3000], epochs=10)
-    layers = [BinaryLinearLayer.from_linear(layer, a[:3000])
-              for layer, a in zip(model.layers, model.activations(x), strict=True)]
+    layers = [
+        BinaryLinearLayer.from_linear(layer, a[:3000])
+        for layer, a in zip(model.layers, model.activations(x), strict=True)
+    ]
     binary = QuantizedModel(layers, model)
     hit = np.mean(binary.predict(x[3000:]) == y[3000:])
     assert 0.6 < hit < np.mean(model.predict(x[3000:]) == y[3000:])

@@ -56,8 +56,12 @@ def test_pages_are_small(built_book, pages):
 
 
 def test_pages_load_nothing_from_another_host(built_book, pages):
-    foreign = {(p.name, load) for p, page in pages.items() for load in page.loads
-               if re.match(r"(https?:)?//", load)}
+    foreign = {
+        (p.name, load)
+        for p, page in pages.items()
+        for load in page.loads
+        if re.match(r"(https?:)?//", load)
+    }
     assert not foreign
     for style in (built_book / "_static").rglob("*.css"):
         rules = style.read_text("utf8")

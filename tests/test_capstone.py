@@ -30,8 +30,12 @@ def executed(symbol: str, url: str, press: bool = False) -> list[str]:
     """Lines that the appended cells printed after a run of the chapter; nothing is written."""
     notebook = nbformat.read(CHAPTER, as_version=4)
     notebook.cells.append(nbformat.v4.new_code_cell(ASK + PRESS * press))
-    client = NotebookClient(notebook, timeout=300, kernel_name="python3",
-                            resources={"metadata": {"path": str(CHAPTER.parent)}})
+    client = NotebookClient(
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(CHAPTER.parent)}},
+    )
     environment = {**os.environ, "QUANTLAB_BYBIT_URL": url, "QUANTLAB_SYMBOL": symbol}
     client.execute(env=environment)
     printed = [o.text for o in notebook.cells[-1].outputs if o.output_type == "stream"]

@@ -89,8 +89,7 @@ def test_a_million_values():
 
 
 @STEADY
-@given(hnp.arrays(np.float64, st.integers(1, 12), elements=st.integers(-20, 20)),
-       st.integers(1, 5))
+@given(hnp.arrays(np.float64, st.integers(1, 12), elements=st.integers(-20, 20)), st.integers(1, 5))
 def test_kmeans_against_every_partition(x, k):
     points = np.unique(x)
     k = min(k, points.size)
@@ -115,26 +114,29 @@ def test_kmeans_corners(method):
     assert kmeans_levels(huge, 4, method=method).size == 4
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: kmeans_levels([1.0, np.nan], 2), "1 NaN"),
-    (lambda: kmeans_levels([], 2), "empty"),
-    (lambda: kmeans_levels([1.0, 1e39], 2), "float32"),
-    (lambda: kmeans_levels([1.0], 0), "k is 0; expected 1 to 1024"),
-    (lambda: kmeans_levels([1.0], 2, method="lloyd"), "expected auto, exact or histogram"),
-    (lambda: lloyd_max_levels("cauchy", 4), "expected normal or laplace"),
-    (lambda: log_levels([1.0], 4, rounding="up"), "expected nearest or log"),
-    (lambda: log_levels([1.0], 17), "bits is 17"),
-    (lambda: float_levels("e3m2"), "e4m3, e5m2, e2m1"),
-    (lambda: learn_levels([1.0], [1.0, 0.0]), "each larger than the one before"),
-    (lambda: learn_levels([1.0], [0.0, 1.0], learning_rate=0), "positive"),
-    (lambda: quantize_codebook([1.0], [0.0, 0.0]), "np.unique"),
-    (lambda: quantize_codebook([1.0], NF4, "max"), "'absmax'"),
-    (lambda: quantize_codebook([1.0], [0.0], "absmax"), "not 0"),
-    (lambda: quantize_codebook([1.0], NF4, 0.0), "positive"),
-    (lambda: quantize_codebook([1.0], NF4, rounding="floor"), "nearest or log"),
-    (lambda: quantize_codebook(np.ones((2, 65)), NF4, "absmax", axis=1, block_size=64), "pad"),
-    (lambda: quantize_codebook(np.ones(64), NF4, "absmax", block_size=64), "axis"),
-])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: kmeans_levels([1.0, np.nan], 2), "1 NaN"),
+        (lambda: kmeans_levels([], 2), "empty"),
+        (lambda: kmeans_levels([1.0, 1e39], 2), "float32"),
+        (lambda: kmeans_levels([1.0], 0), "k is 0; expected 1 to 1024"),
+        (lambda: kmeans_levels([1.0], 2, method="lloyd"), "expected auto, exact or histogram"),
+        (lambda: lloyd_max_levels("cauchy", 4), "expected normal or laplace"),
+        (lambda: log_levels([1.0], 4, rounding="up"), "expected nearest or log"),
+        (lambda: log_levels([1.0], 17), "bits is 17"),
+        (lambda: float_levels("e3m2"), "e4m3, e5m2, e2m1"),
+        (lambda: learn_levels([1.0], [1.0, 0.0]), "each larger than the one before"),
+        (lambda: learn_levels([1.0], [0.0, 1.0], learning_rate=0), "positive"),
+        (lambda: quantize_codebook([1.0], [0.0, 0.0]), "np.unique"),
+        (lambda: quantize_codebook([1.0], NF4, "max"), "'absmax'"),
+        (lambda: quantize_codebook([1.0], [0.0], "absmax"), "not 0"),
+        (lambda: quantize_codebook([1.0], NF4, 0.0), "positive"),
+        (lambda: quantize_codebook([1.0], NF4, rounding="floor"), "nearest or log"),
+        (lambda: quantize_codebook(np.ones((2, 65)), NF4, "absmax", axis=1, block_size=64), "pad"),
+        (lambda: quantize_codebook(np.ones(64), NF4, "absmax", block_size=64), "axis"),
+    ],
+)
 def test_errors_say_what_came_and_what_to_do(call, words):
     with pytest.raises(ValueError, match=words):
         call()
@@ -154,11 +156,20 @@ DENSITY = {"normal": stats.norm.pdf, "laplace": stats.laplace(scale=math.sqrt(0.
 @pytest.mark.parametrize("bits", range(1, 7))
 def test_lloyd_max_reaches_the_table(name, bits):
     levels = lloyd_max_levels(name, 2**bits)
-    ends = [0.0, *((levels[1:] + levels[:-1]) / 2)[2 ** (bits - 1):], 60.0]
-    noise = 2 * sum(  # the positive half, twice
-        integrate.quad(lambda x, level=level: (x - level) ** 2 * DENSITY[name](x), a, b,
-                       epsabs=1e-14, epsrel=1e-12, limit=200)[0]
-        for level, a, b in zip(levels[2 ** (bits - 1):], ends[:-1], ends[1:], strict=True)
+    ends = [0.0, *((levels[1:] + levels[:-1]) / 2)[2 ** (bits - 1) :], 60.0]
+    noise = (
+        2
+        * sum(  # the positive half, twice
+            integrate.quad(
+                lambda x, level=level: (x - level) ** 2 * DENSITY[name](x),
+                a,
+                b,
+                epsabs=1e-14,
+                epsrel=1e-12,
+                limit=200,
+            )[0]
+            for level, a, b in zip(levels[2 ** (bits - 1) :], ends[:-1], ends[1:], strict=True)
+        )
     )
     assert round(noise, 8) == LLOYD_MAX[name][bits - 1]
 
@@ -167,7 +178,7 @@ def test_lloyd_max_levels_of_the_table():
     gauss = {4: (0.452780, 1.510418), 8: (0.245094, 0.756005, 1.343909, 2.151946)}
     for k, half in gauss.items():
         levels = lloyd_max_levels("normal", k)
-        assert np.abs(levels[k // 2:] - half).max() < 5e-7
+        assert np.abs(levels[k // 2 :] - half).max() < 5e-7
     assert np.abs(lloyd_max_levels("laplace", 4)[2:] - (0.419756, 1.833969)).max() < 5e-7
 
 
@@ -183,8 +194,14 @@ def test_lloyd_max_conditions_hold_for_any_k(name, k):
             if ends[i] < 0 < ends[i + 1]:
                 continue  # symmetric around 0
             mass, moment = (
-                integrate.quad(lambda x, p=p: x**p * DENSITY[name](x), ends[i], ends[i + 1],
-                               epsabs=0, points=None)[0] for p in (0, 1)
+                integrate.quad(
+                    lambda x, p=p: x**p * DENSITY[name](x),
+                    ends[i],
+                    ends[i + 1],
+                    epsabs=0,
+                    points=None,
+                )[0]
+                for p in (0, 1)
             )
             assert abs(moment / mass - levels[i]) < 1e-7
 
@@ -207,8 +224,24 @@ def test_gradient_reaches_lloyd_max():
 
 
 def test_nf4_is_the_published_table():
-    published = (-1.0, -.6961928, -.52507305, -.39491749, -.28444138, -.18477343, -.09105004, 0,
-                 .0795803, .1609302, .2461123, .33791524, .44070983, .562617, .72295684, 1.0)
+    published = (
+        -1.0,
+        -0.6961928,
+        -0.52507305,
+        -0.39491749,
+        -0.28444138,
+        -0.18477343,
+        -0.09105004,
+        0,
+        0.0795803,
+        0.1609302,
+        0.2461123,
+        0.33791524,
+        0.44070983,
+        0.562617,
+        0.72295684,
+        1.0,
+    )
     assert NF4.dtype == np.float32 and NF4.tolist() == np.float32(published).tolist()
     with pytest.raises(ValueError, match="read-only"):
         NF4[0] = 0
@@ -228,8 +261,9 @@ def test_nearest_float_is_the_ieee_one(name):
     middle = ((levels[1:].astype(np.float64) + levels[:-1]) / 2).astype(np.float32)  # exact ties
     near = [np.nextafter(middle, np.float32(s)) for s in (-np.inf, np.inf)]
     top = levels[-1]
-    x = np.concatenate([levels, middle, *near, RNG(0).uniform(-top, top, 20_000),
-                        RNG(1).standard_normal(20_000)]).astype(np.float32)
+    x = np.concatenate(
+        [levels, middle, *near, RNG(0).uniform(-top, top, 20_000), RNG(1).standard_normal(20_000)]
+    ).astype(np.float32)
     theirs = x.astype(getattr(ml_dtypes, FLOATS[name])).astype(np.float32)
     assert (quantize_codebook(x, levels).dequantize() == theirs).all()
     assert quantize_codebook([1e30, -1e30], levels).dequantize().tolist() == [top, -top]
@@ -267,8 +301,9 @@ def test_log_levels():
 def test_both_rounding_rules_of_powers_of_two(size, sign):
     x = np.float32(sign * size)
     levels = log_levels([1.0], 7)  # down to 2**-62
-    log, near = (quantize_codebook([x], levels, rounding=r).dequantize().item()
-                 for r in ("log", "nearest"))
+    log, near = (
+        quantize_codebook([x], levels, rounding=r).dequantize().item() for r in ("log", "nearest")
+    )
     assert log == sign * 2.0 ** np.rint(np.log2(np.float64(size)))
     below = 2.0 ** np.floor(np.log2(np.float64(size)))
     assert abs(x - near) == min(abs(size - below), abs(size - 2 * below))
@@ -292,9 +327,13 @@ def test_an_even_grid_is_quantize(bits, scale, seed):
 
 @STEADY
 @given(
-    hnp.arrays(np.float32, st.integers(1, 40),
-               elements=st.floats(-2.0**10, 2.0**10, width=32), unique=True),
-    hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(-2.0**11, 2.0**11, width=32)),
+    hnp.arrays(
+        np.float32,
+        st.integers(1, 40),
+        elements=st.floats(-(2.0**10), 2.0**10, width=32),
+        unique=True,
+    ),
+    hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(-(2.0**11), 2.0**11, width=32)),
 )
 def test_every_code_is_the_nearest(levels, x):
     levels = np.sort(levels + np.float32(0))

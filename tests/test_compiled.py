@@ -30,8 +30,10 @@ def network(*sizes):
 
 
 def binary(model, x):
-    layers = [BinaryLinearLayer.from_linear(layer, a)
-              for layer, a in zip(model.layers, model.activations(x), strict=True)]
+    layers = [
+        BinaryLinearLayer.from_linear(layer, a)
+        for layer, a in zip(model.layers, model.activations(x), strict=True)
+    ]
     return QuantizedModel(layers, model)
 
 
@@ -55,8 +57,13 @@ def compare(model, x, exact, close=1e-4):
 def check_integers():
     for sizes in ((12, 64, 32, 1), (1, 1), (7, 130, 9, 5), (33, 5, 2, 1)):
         model, x = network(*sizes)
-        for options in ({}, {"activation_bits": 7}, {"weight_bits": 4}, {"weight_bits": 1},
-                        {"scheme": ql.QuantizationScheme.SYMMETRIC_PER_TENSOR}):
+        for options in (
+            {},
+            {"activation_bits": 7},
+            {"weight_bits": 4},
+            {"weight_bits": 1},
+            {"scheme": ql.QuantizationScheme.SYMMETRIC_PER_TENSOR},
+        ):
             compare(ql.post_training_quantize(model, x[1:], **options), x, exact=True)
 
 
@@ -110,9 +117,11 @@ def check_large_layers():
 def check_refusals():
     model, x = network(3, 4, 1)
     asymmetric = ql.QuantizationScheme.ASYMMETRIC_PER_CHANNEL
-    for options, reason in (({"dynamic": True}, "calibrate a static one"),
-                            ({"activation_bits": 12}, "expected unsigned"),
-                            ({"scheme": asymmetric}, "use a symmetric scheme")):
+    for options, reason in (
+        ({"dynamic": True}, "calibrate a static one"),
+        ({"activation_bits": 12}, "expected unsigned"),
+        ({"scheme": asymmetric}, "use a symmetric scheme"),
+    ):
         with pytest.raises(ValueError, match=reason):
             ql.post_training_quantize(model, x, **options).compile()
     with pytest.raises(ValueError, match=r"float32 of shape \(3,\)"):
@@ -124,9 +133,15 @@ CHECKS = {name: f for name, f in globals().items() if name.startswith("check_")}
 
 @pytest.mark.parametrize("path", ql.kernels.available())
 def test_compiled_models(path):
-    done = subprocess.run([sys.executable, __file__], capture_output=True, text=True, timeout=900,
-                          env={**os.environ, "QUANTLAB_KERNELS": path}, check=False,
-                          cwd=Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, __file__],
+        capture_output=True,
+        text=True,
+        timeout=900,
+        env={**os.environ, "QUANTLAB_KERNELS": path},
+        check=False,
+        cwd=Path(__file__).parent,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [path, *CHECKS]
 

@@ -26,9 +26,7 @@ def test_solution_is_right(exercise):
 
 
 @pytest.mark.parametrize(
-    ("exercise", "i"),
-    MISTAKES,
-    ids=[f"{e.key}-{e.mistakes[i][0].__name__}" for e, i in MISTAKES],
+    ("exercise", "i"), MISTAKES, ids=[f"{e.key}-{e.mistakes[i][0].__name__}" for e, i in MISTAKES]
 )
 def test_mistake_gets_its_own_hint(exercise, i):
     wrong, hint = exercise.mistakes[i]

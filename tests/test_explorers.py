@@ -107,8 +107,15 @@ def test_browser_equals_python_bit_for_bit(node, tmp_path):
             for scheme in SCHEMES:
                 for clip in CLIPS:
                     for length in (a.size, a.shape[1], 16):
-                        cases.append({"data": a, "length": length, "bits": bits, "scheme": scheme,
-                                      "clip": clip})
+                        cases.append(
+                            {
+                                "data": a,
+                                "length": length,
+                                "bits": bits,
+                                "scheme": scheme,
+                                "clip": clip,
+                            }
+                        )
                         names.append(name)
     for name, case, got in zip(names, cases, run(node, tmp_path, cases), strict=True):
         x = case["data"]
@@ -121,8 +128,9 @@ def test_browser_equals_python_bit_for_bit(node, tmp_path):
         np.testing.assert_array_equal(got["zero"], params.zero_point.ravel(), label)
         np.testing.assert_array_equal(unpack(got["codes"], np.int32), q.codes.ravel(), label)
         values = unpack(got["values"], np.float32)
-        np.testing.assert_array_equal(values.view(np.int32) & 0x7FFFFFFF,
-                                      expected.view(np.int32) & 0x7FFFFFFF, label)
+        np.testing.assert_array_equal(
+            values.view(np.int32) & 0x7FFFFFFF, expected.view(np.int32) & 0x7FFFFFFF, label
+        )
         np.testing.assert_array_equal(values, expected, label)  # signs, but for that of zero
         assert got["bytes"] == q.nbytes, label
         if not params.is_binary:
@@ -139,14 +147,22 @@ def test_long_arrays_and_means(node, tmp_path):
     """Beyond numpy's summation buffer, where the order of a mean starts to matter."""
     rng = np.random.default_rng(9)
     cases = [
-        {"data": np.float32(rng.standard_t(3, size=(1, n))), "length": n, "bits": bits,
-         "scheme": scheme, "clip": clip}
+        {
+            "data": np.float32(rng.standard_t(3, size=(1, n))),
+            "length": n,
+            "bits": bits,
+            "scheme": scheme,
+            "clip": clip,
+        }
         for n in (1, 2, 7, 9, 127, 129, 1000, 2000, 8193, 20_001)
-        for bits in (1, 4) for scheme in SCHEMES for clip in (100.0, 99.7)
+        for bits in (1, 4)
+        for scheme in SCHEMES
+        for clip in (100.0, 99.7)
     ]
     for case, got in zip(cases, run(node, tmp_path, cases), strict=True):
-        params = python_side(case["data"], case["length"], case["bits"], case["scheme"],
-                             case["clip"])
+        params = python_side(
+            case["data"], case["length"], case["bits"], case["scheme"], case["clip"]
+        )
         assert unpack(got["scale"], np.float32)[0] == params.scale.ravel()[0]
         expected = ql.fake_quantize(case["data"], params).ravel()
         np.testing.assert_array_equal(unpack(got["values"], np.float32), expected)
@@ -154,8 +170,10 @@ def test_long_arrays_and_means(node, tmp_path):
 
 def test_law_is_the_packages_law(node, tmp_path):
     x = np.float32(np.random.default_rng(2).normal(size=(1, 500)))
-    cases = [{"data": x, "length": 500, "bits": b, "scheme": "symmetric", "clip": 100.0}
-             for b in range(2, 17)]
+    cases = [
+        {"data": x, "length": 500, "bits": b, "scheme": "symmetric", "clip": 100.0}
+        for b in range(2, 17)
+    ]
     rms = np.sqrt(np.mean(x.astype(np.float64) ** 2))
     for case, got in zip(cases, run(node, tmp_path, cases), strict=True):
         law = ql.predicted_snr_db(case["bits"], got["alpha"] / rms)
@@ -196,26 +214,29 @@ def test_params_are_those_of_the_package():
     assert "1 bits" not in repr(e)
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"data": [1.0, np.nan]}, "1 NaN value"),
-    ({"data": np.zeros((2, 2, 2))}, "expected (n,) or (channels, n)"),
-    ({"data": {"a": [1.0], "b": [1.0, 2.0]}}, "expected one shape"),
-    ({"data": {}}, "expected one shape"),
-    ({"data": np.zeros(200_000)}, "at most 100,000"),
-    ({"bits": 0}, "bits is 0; expected 1 to 16"),
-    ({"bits": 17}, "bits is 17"),
-    ({"bits": 4.0}, "expected an integer"),
-    ({"scheme": "log"}, "scheme is 'log'; expected one of 'symmetric', 'asymmetric'"),
-    ({"clip": 50}, "clip is 50"),
-    ({"granularity": "channel"}, "granularity is 'channel'"),
-    ({"granularity": 7}, "granularity is '7'"),
-    ({"panels": ("pie",)}, "panels is 'pie'"),
-    ({"panels": "trace"}, "expected a tuple of names"),
-    ({"panels": ("channels",)}, "needs data of shape (channels, n)"),
-    ({"controls": ("zoom",)}, "controls is 'zoom'"),
-    ({"groups": (7,)}, "groups of 7 do not divide the 300"),
-    ({"groups": (0,)}, "group size is 0"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"data": [1.0, np.nan]}, "1 NaN value"),
+        ({"data": np.zeros((2, 2, 2))}, "expected (n,) or (channels, n)"),
+        ({"data": {"a": [1.0], "b": [1.0, 2.0]}}, "expected one shape"),
+        ({"data": {}}, "expected one shape"),
+        ({"data": np.zeros(200_000)}, "at most 100,000"),
+        ({"bits": 0}, "bits is 0; expected 1 to 16"),
+        ({"bits": 17}, "bits is 17"),
+        ({"bits": 4.0}, "expected an integer"),
+        ({"scheme": "log"}, "scheme is 'log'; expected one of 'symmetric', 'asymmetric'"),
+        ({"clip": 50}, "clip is 50"),
+        ({"granularity": "channel"}, "granularity is 'channel'"),
+        ({"granularity": 7}, "granularity is '7'"),
+        ({"panels": ("pie",)}, "panels is 'pie'"),
+        ({"panels": "trace"}, "expected a tuple of names"),
+        ({"panels": ("channels",)}, "needs data of shape (channels, n)"),
+        ({"controls": ("zoom",)}, "controls is 'zoom'"),
+        ({"groups": (7,)}, "groups of 7 do not divide the 300"),
+        ({"groups": (0,)}, "group size is 0"),
+    ],
+)
 def test_array_explorer_refuses(options, words):
     given = {"data": series()} | options
     with pytest.raises(ValueError, match="ArrayExplorer") as caught:
@@ -223,17 +244,20 @@ def test_array_explorer_refuses(options, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    ({"dims": {}}, "dims is {}"),
-    ({"dims": {"bits": []}}, "at least one value"),
-    ({"measures": {}}, "measures is empty"),
-    ({"measures": {"a": {"low": [1]}}}, "expected values"),
-    ({"measures": {"a": {"values": np.zeros((2, 3))}}}, "dims bits, scheme need (3, 2)"),
-    ({"x": "width"}, "x is 'width'; expected one of 'bits', 'scheme'"),
-    ({"start": {"bits": 5}}, "start['bits'] is 5; expected one of 2, 4, 8"),
-    ({"start": {"depth": 5}}, "'depth'"),
-    ({"references": {"size": [("rule", 1)]}}, "references is 'size'"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dims": {}}, "dims is {}"),
+        ({"dims": {"bits": []}}, "at least one value"),
+        ({"measures": {}}, "measures is empty"),
+        ({"measures": {"a": {"low": [1]}}}, "expected values"),
+        ({"measures": {"a": {"values": np.zeros((2, 3))}}}, "dims bits, scheme need (3, 2)"),
+        ({"x": "width"}, "x is 'width'; expected one of 'bits', 'scheme'"),
+        ({"start": {"bits": 5}}, "start['bits'] is 5; expected one of 2, 4, 8"),
+        ({"start": {"depth": 5}}, "'depth'"),
+        ({"references": {"size": [("rule", 1)]}}, "references is 'size'"),
+    ],
+)
 def test_grid_explorer_refuses(options, words):
     with pytest.raises(ValueError, match="GridExplorer") as caught:
         grid(**options)
@@ -242,8 +266,12 @@ def test_grid_explorer_refuses(options, words):
 
 def test_refresh_replaces_the_measurements_and_keeps_the_old_ones_on_error():
     new = ({"bits": [1, 2]}, {"SNR": {"values": [1.0, 5.0]}}, "measured again")
-    g, sent = grid(dims={"bits": [2, 4, 8]}, measures={"SNR": {"values": [1.0, 2, 3]}},
-                   refresh=lambda: new), []
+    g, sent = (
+        grid(
+            dims={"bits": [2, 4, 8]}, measures={"SNR": {"values": [1.0, 2, 3]}}, refresh=lambda: new
+        ),
+        [],
+    )
     g.send = lambda message, buffers=None: sent.append(message)
     g._hear(g, {"type": "hello"}, [])
     g._hear(g, {"type": "refresh"}, [])

@@ -34,16 +34,26 @@ def codes(rng, shape, dtype, low=None, high=None):
 
 def check_product():
     rng = np.random.default_rng(1)
-    shapes = [*itertools.product((0, 1, 2, 5, 6, 7, 13), (1, 3, 4, 5, 66), (1, 15, 17, 64, 65)),
-              (1, 1100, 64), (13, 1030, 70), (4, 2052, 33), (7, 4100, 65), (8, 9001, 128),
-              (200, 9, 70), (390, 5, 64), (195, 4100, 65)]  # more rows than one panel serves
+    shapes = [
+        *itertools.product((0, 1, 2, 5, 6, 7, 13), (1, 3, 4, 5, 66), (1, 15, 17, 64, 65)),
+        (1, 1100, 64),
+        (13, 1030, 70),
+        (4, 2052, 33),
+        (7, 4100, 65),
+        (8, 9001, 128),
+        (200, 9, 70),
+        (390, 5, 64),
+        (195, 4100, 65),
+    ]  # more rows than one panel serves
     for (m, k, n), x_type, w_type in itertools.product(shapes, BYTES, BYTES):
         x = codes(rng, (m, k), x_type, high=rng.choice([127, np.iinfo(x_type).max]))
         w = codes(rng, (k, n), w_type)
         for w_zero in (np.zeros(n, np.int32), rng.integers(-128, 256, n).astype(np.int32)):
             x_zero = int(rng.integers(-128, 256))
-            same(kernels.integer_matmul(x, w, x_zero, w_zero),
-                 reference.integer_matmul(x, w, x_zero, w_zero))
+            same(
+                kernels.integer_matmul(x, w, x_zero, w_zero),
+                reference.integer_matmul(x, w, x_zero, w_zero),
+            )
     x, w = codes(rng, (3, 17), np.uint16), codes(rng, (17, 5), np.int8)
     zero = np.zeros(5, np.int32)
     same(kernels.integer_matmul(x, w, 9, zero), reference.integer_matmul(x, w, 9, zero))
@@ -52,13 +62,16 @@ def check_product():
 def check_packed_int4():
     rng = np.random.default_rng(6)
     for m, n, (groups, size) in itertools.product(
-            (0, 1, 2, 3, 4, 7), (1, 15, 17, 64, 70), ((1, 1), (1, 9), (3, 8), (2, 20), (4, 128))):
+        (0, 1, 2, 3, 4, 7), (1, 15, 17, 64, 70), ((1, 1), (1, 9), (3, 8), (2, 20), (4, 128))
+    ):
         x = codes(rng, (m, groups * size), np.uint8)
         w = codes(rng, (n, groups * size), np.int8, -8, 7)
         scale = rng.uniform(0.01, 1, (n, groups)).astype(np.float32)
         for x_zero in (0, 3, 255):
-            same(kernels.grouped_matmul(x, w, scale, x_zero),
-                 reference.grouped_matmul(x, w, scale, x_zero))
+            same(
+                kernels.grouped_matmul(x, w, scale, x_zero),
+                reference.grouped_matmul(x, w, scale, x_zero),
+            )
 
 
 def check_binary_product():
@@ -82,8 +95,14 @@ def values(rng, n, scale):
     return rng.permutation(x[np.isfinite(x)])
 
 
-GRIDS = [(np.int8, -128, 127), (np.int8, -7, 7), (np.uint8, 0, 255), (np.uint8, 0, 1),
-         (np.int16, -32767, 32767), (np.uint16, 0, 65535)]
+GRIDS = [
+    (np.int8, -128, 127),
+    (np.int8, -7, 7),
+    (np.uint8, 0, 255),
+    (np.uint8, 0, 1),
+    (np.int16, -32767, 32767),
+    (np.uint16, 0, 65535),
+]
 
 
 def check_elementwise():
@@ -104,8 +123,11 @@ def compare_elementwise(x, s, z, low, high, dtype):
     args, results = (x, s, z, low, high), {}
     for path in (kernels, reference):
         q = path.quantize(*args, np.zeros(x.shape, dtype))
-        results[path] = [q, path.dequantize(q, s, z, np.zeros(x.shape, np.float32)),
-                         path.fake_quantize(*args, np.zeros(x.shape, np.float32))]
+        results[path] = [
+            q,
+            path.dequantize(q, s, z, np.zeros(x.shape, np.float32)),
+            path.fake_quantize(*args, np.zeros(x.shape, np.float32)),
+        ]
     for got, wanted in zip(*results.values(), strict=True):
         same(got, wanted)
     got, wanted = kernels.measure(*args), reference.measure(*args)
@@ -119,13 +141,17 @@ def check_large_outputs():
     rng, size = np.random.default_rng(3), 5_000_003
     if kernels.path() in ("avx2", "avx512"):
         from quantlab.kernels import streaming
+
         size = max(size, streaming.FAR // 5 + 100_003)
         assert 5 * size > streaming.FAR
     x = rng.standard_normal((1, 1, size), np.float32)
     s, z = np.full((1, 1, 1), 0.03, np.float32), np.full((1, 1, 1), 3, np.int32)
-    q, f = (reference.quantize(x, s, z, -128, 127, np.zeros(x.shape, np.int8)),
-            reference.fake_quantize(x, s, z, -128, 127, np.zeros(x.shape, np.float32)))
+    q, f = (
+        reference.quantize(x, s, z, -128, 127, np.zeros(x.shape, np.int8)),
+        reference.fake_quantize(x, s, z, -128, 127, np.zeros(x.shape, np.float32)),
+    )
     for shift in (0, 1, 5):
+
         def room(dtype, shift=shift):
             return np.zeros(x.size + 64, dtype)[shift : shift + x.size].reshape(x.shape)
 
@@ -143,8 +169,10 @@ def check_division():
         near = [x, *(np.nextafter(x, np.float32(e)) for e in (-np.inf, np.inf))]
         x, s = np.concatenate(near)[None, None], scale.reshape(1, 1, 1)
         z = np.zeros((1, 1, 1), np.int32)
-        same(kernels.quantize(x, s, z, -128, 127, np.zeros(x.shape, np.int8)),
-             reference.quantize(x, s, z, -128, 127, np.zeros(x.shape, np.int8)))
+        same(
+            kernels.quantize(x, s, z, -128, 127, np.zeros(x.shape, np.int8)),
+            reference.quantize(x, s, z, -128, 127, np.zeros(x.shape, np.int8)),
+        )
 
 
 def check_minmax():
@@ -158,8 +186,15 @@ CHECKS = {name: f for name, f in globals().items() if name.startswith("check_")}
 
 
 def run(code, **env):
-    return subprocess.run([sys.executable, *code], capture_output=True, text=True, timeout=600,
-                          env={**os.environ, **env}, check=False, cwd=Path(__file__).parent)
+    return subprocess.run(
+        [sys.executable, *code],
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env={**os.environ, **env},
+        check=False,
+        cwd=Path(__file__).parent,
+    )
 
 
 @pytest.mark.parametrize("path", kernels.available())
@@ -188,8 +223,10 @@ def test_the_settings_of_numba_count():
 
 
 def test_avx2_is_forced_before_anything_compiles_or_not_at_all():
-    late = ("import numba; numba.njit(lambda x: x)(1)\nfrom quantlab import kernels\n"
-            "try: print(kernels.path())\nexcept ValueError as error: print(error)")
+    late = (
+        "import numba; numba.njit(lambda x: x)(1)\nfrom quantlab import kernels\n"
+        "try: print(kernels.path())\nexcept ValueError as error: print(error)"
+    )
     done = run(["-c", late], QUANTLAB_KERNELS="avx2")
     assert done.returncode == 0, done.stderr
     said = {"avx512": "already compiles for AVX-512", "avx2": "avx2", "numba": "allow reference"}

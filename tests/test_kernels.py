@@ -39,9 +39,7 @@ def nasty(rng, n, scale):
 
 
 def both(name, module, args, out_shape, dtype):
-    results = [
-        getattr(m, name)(*args, np.zeros(out_shape, dtype)) for m in (reference, module)
-    ]
+    results = [getattr(m, name)(*args, np.zeros(out_shape, dtype)) for m in (reference, module)]
     same_bits(*results)
     return results[0]
 
@@ -88,12 +86,23 @@ def test_every_layout(shape, axis, block_size, bits, signed):
     # the normal form pairs the same values as plain broadcasting
     full_scale, full_zero = params.broadcast(shape)
     data, small = params.normal_form(shape)
-    codes = reference.quantize(x.reshape(data), params.scale.reshape(small),
-                               params.zero_point.reshape(small), low, high,
-                               np.zeros(data, params.code_dtype))
+    codes = reference.quantize(
+        x.reshape(data),
+        params.scale.reshape(small),
+        params.zero_point.reshape(small),
+        low,
+        high,
+        np.zeros(data, params.code_dtype),
+    )
     one_by_one = [
-        reference.quantize(np.full((1, 1, 1), v), np.full((1, 1, 1), s),
-                           np.full((1, 1, 1), z), low, high, np.zeros((1, 1, 1), np.int32)).item()
+        reference.quantize(
+            np.full((1, 1, 1), v),
+            np.full((1, 1, 1), s),
+            np.full((1, 1, 1), z),
+            low,
+            high,
+            np.zeros((1, 1, 1), np.int32),
+        ).item()
         for v, s, z in zip(x.flat, full_scale.flat, full_zero.flat, strict=True)
     ]
     assert codes.reshape(-1).tolist() == one_by_one
@@ -187,8 +196,10 @@ def test_sums_of_bins(dtype):
     x = (np.random.default_rng(2).standard_normal(10_001) * 1000).astype(dtype)
     low, high = float(x.min()), float(x.max())
     for bins in (1, 7, 4096):
-        results = [m.bin_sums(x, low, bins / (high - low), np.zeros(bins, np.int64),
-                              np.zeros(bins)) for m in (reference, clusters)]
+        results = [
+            m.bin_sums(x, low, bins / (high - low), np.zeros(bins, np.int64), np.zeros(bins))
+            for m in (reference, clusters)
+        ]
         for ours, theirs in zip(*results, strict=True):
             same_bits(ours, theirs)
         assert results[0][0].sum() == x.size
@@ -223,8 +234,12 @@ def test_signs(k):
 
 def run(code, **env):
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120,
-        env={**os.environ, **env}, check=False,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **env},
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -76,9 +76,7 @@ def test_static_grids_come_from_the_float_models_inputs(trained):
     model, x, *_ = trained
     quantized = post_training_quantize(model, x, 8, 8)
     for layer, inputs in zip(quantized.layers, model.activations(x), strict=True):
-        expected = choose_params(
-            inputs, QuantizationScheme.ASYMMETRIC_PER_TENSOR, 8, signed=False
-        )
+        expected = choose_params(inputs, QuantizationScheme.ASYMMETRIC_PER_TENSOR, 8, signed=False)
         assert layer.activation.scale == expected.scale
         assert layer.activation.zero_point == expected.zero_point
         assert not layer.activation.signed
@@ -106,9 +104,7 @@ def test_nbytes_counts_everything_stored(trained):
     static = post_training_quantize(model, x, 8, 8)
     assert static.nbytes == only.nbytes + 3 * (4 + 1)  # a scale and a zero point per layer
     assert post_training_quantize(model, None, 8, 8, dynamic=True).nbytes == only.nbytes
-    tensor = post_training_quantize(
-        model, None, 8, None, QuantizationScheme.SYMMETRIC_PER_TENSOR
-    )
+    tensor = post_training_quantize(model, None, 8, None, QuantizationScheme.SYMMETRIC_PER_TENSOR)
     assert tensor.nbytes == weights + 4 * 3 + 4 * outputs
     assert sum(row["bytes"] for row in static.layer_report(x[:10])) == static.nbytes
 
@@ -129,7 +125,9 @@ def test_bits_per_layer_and_blocks(trained):
     assert [layer.weight.params.bits for layer in mixed.layers] == [8, 2, 4]
     blocked = post_training_quantize(model, None, 4, None, block_size=8)
     assert [layer.weight.params.scale.shape for layer in blocked.layers] == [
-        (32, 1), (16, 4), (1, 2),
+        (32, 1),
+        (16, 4),
+        (1, 2),
     ]
     plain = post_training_quantize(model, None, 4, None)
     assert blocked.layer_report(xt)[1]["weight_snr_db"] > plain.layer_report(xt)[1]["weight_snr_db"]

@@ -156,9 +156,7 @@ def test_activations_are_the_inputs_of_each_layer():
     assert [a.shape for a in inputs] == [(50, 4), (50, 8), (50, 3)]
     np.testing.assert_array_equal(inputs[0], x)
     np.testing.assert_array_equal(inputs[1], np.maximum(model.layers[0].forward(x), 0))
-    np.testing.assert_array_equal(
-        model.layers[2].forward(inputs[2])[:, 0], model.predict_logits(x)
-    )
+    np.testing.assert_array_equal(model.layers[2].forward(inputs[2])[:, 0], model.predict_logits(x))
 
 
 def test_predict_before_fit_uses_the_initial_weights():

@@ -54,8 +54,10 @@ def same(a, b):
 
 def ends(p):
     """The two ends of the grid, in units of the data."""
-    return (float(p.scale * np.float32(p.qmin - p.zero_point)),
-            float(p.scale * np.float32(p.qmax - p.zero_point)))
+    return (
+        float(p.scale * np.float32(p.qmin - p.zero_point)),
+        float(p.scale * np.float32(p.qmax - p.zero_point)),
+    )
 
 
 # --- min and max
@@ -72,10 +74,14 @@ def test_minmax_is_exact(name, bits, signed):
             same(fed(observer, x).params(scheme, bits, signed=signed), whole)
     table = x.reshape(-1, 3)
     for axis, scheme in ((1, CHANNEL[0]), (-1, CHANNEL[1])):
-        same(fed(MinMaxObserver(axis), table).params(scheme, bits, signed=signed),
-             choose_params(table, scheme, bits, signed=signed, axis=axis))
-        same(fed(MinMaxObserver(axis), table).params(TENSOR[0], bits), choose_params(
-            table, TENSOR[0], bits))
+        same(
+            fed(MinMaxObserver(axis), table).params(scheme, bits, signed=signed),
+            choose_params(table, scheme, bits, signed=signed, axis=axis),
+        )
+        same(
+            fed(MinMaxObserver(axis), table).params(TENSOR[0], bits),
+            choose_params(table, TENSOR[0], bits),
+        )
 
 
 def test_one_bit():
@@ -84,8 +90,10 @@ def test_one_bit():
         p = fed(MinMaxObserver(axis), x).params(scheme, 1)
         assert p.is_binary
         assert np.allclose(p.scale, choose_params(x, scheme, 1, axis=1).scale, rtol=1e-6)
-    same(fed(MinMaxObserver(), x).params(S.ASYMMETRIC_PER_TENSOR, 1),
-         choose_params(x, S.ASYMMETRIC_PER_TENSOR, 1))
+    same(
+        fed(MinMaxObserver(), x).params(S.ASYMMETRIC_PER_TENSOR, 1),
+        choose_params(x, S.ASYMMETRIC_PER_TENSOR, 1),
+    )
 
 
 # --- the histogram
@@ -121,16 +129,22 @@ def test_percentile_within_a_bin(name, percentile):
     x = family(name)
     observer = fed(HistogramObserver(), x)
     options = dict(method="percentile", percentile=percentile)
-    p, whole = (f(S.SYMMETRIC_PER_TENSOR, 8, **options) for f in (
-        observer.params, lambda *a, **k: choose_params(x, *a, **k)))
+    p, whole = (
+        f(S.SYMMETRIC_PER_TENSOR, 8, **options)
+        for f in (observer.params, lambda *a, **k: choose_params(x, *a, **k))
+    )
     assert abs(ends(p)[1] - ends(whole)[1]) <= observer.bin_width
     low, high = np.percentile(observer.values().astype(float), [100 - percentile, percentile])
     true = np.percentile(x.astype(float), [100 - percentile, percentile])
     assert abs(low - true[0]) <= observer.bin_width and abs(high - true[1]) <= observer.bin_width
 
 
-SEARCHES = [(name, scheme, bits) for name in ("normal", "laplace", "t4", "relu")
-            for scheme in TENSOR for bits in (3, 4, 8)]
+SEARCHES = [
+    (name, scheme, bits)
+    for name in ("normal", "laplace", "t4", "relu")
+    for scheme in TENSOR
+    for bits in (3, 4, 8)
+]
 
 
 @pytest.mark.parametrize("name, scheme, bits", SEARCHES)
@@ -138,9 +152,13 @@ def test_searches_lose_as_much(name, scheme, bits):
     x = family(name)
     observer = fed(HistogramObserver(), x)
     for method in ("mse", "aciq"):
-        loss, least = (mse(x, fake_quantize(x, p)) for p in (
-            observer.params(scheme, bits, method=method),
-            choose_params(x, scheme, bits, method=method)))
+        loss, least = (
+            mse(x, fake_quantize(x, p))
+            for p in (
+                observer.params(scheme, bits, method=method),
+                choose_params(x, scheme, bits, method=method),
+            )
+        )
         assert least / 1.001 <= loss <= least * 1.001, method
 
 
@@ -149,9 +167,13 @@ def test_entropy_mostly_makes_the_same_cut():
     for name, scheme, bits in SEARCHES:
         x = family(name)
         observer = fed(HistogramObserver(), x)
-        clips = [np.ptp(ends(p)) for p in (
-            observer.params(scheme, bits, method="entropy"),
-            choose_params(x, scheme, bits, method="entropy"))]
+        clips = [
+            np.ptp(ends(p))
+            for p in (
+                observer.params(scheme, bits, method="entropy"),
+                choose_params(x, scheme, bits, method="entropy"),
+            )
+        ]
         same_cut += abs(clips[0] - clips[1]) <= observer.bin_width
         assert 0.85 < clips[0] / clips[1] < 1.18, (name, scheme, bits)
     assert same_cut >= 0.8 * len(SEARCHES)
@@ -161,8 +183,10 @@ def test_histogram_corners():
     observer = HistogramObserver().update([0.0, 0.0])
     assert observer.bin_width == 0 and observer.params(S.SYMMETRIC_PER_TENSOR).scale == 1
     observer.update(np.zeros(3)).update([2.0**100]).update([2.0**-100, -3.0])
-    same(observer.params(S.ASYMMETRIC_PER_TENSOR),
-         choose_params([2.0**100, -3.0, 0], S.ASYMMETRIC_PER_TENSOR))
+    same(
+        observer.params(S.ASYMMETRIC_PER_TENSOR),
+        choose_params([2.0**100, -3.0, 0], S.ASYMMETRIC_PER_TENSOR),
+    )
     assert observer.zeros == 5 and observer.counts.sum() == 3
     one = HistogramObserver().update(np.float32(7))
     assert one.values().tolist() == [7.0]
@@ -176,19 +200,25 @@ def test_histogram_corners():
     assert abs(ends(p)[1] - ends(whole)[1]) <= many.bin_width
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: MinMaxObserver().params(TENSOR[0]), "nothing seen yet"),
-    (lambda: HistogramObserver().params(TENSOR[0]), "nothing seen yet"),
-    (lambda: HistogramObserver().values(), "nothing seen yet"),
-    (lambda: MinMaxObserver().update([1.0]).params(CHANNEL[0]), r"MinMaxObserver\(axis=...\)"),
-    (lambda: HistogramObserver().update([1.0]).params(CHANNEL[0]), "one observer for each"),
-    (lambda: MinMaxObserver().update([1.0]).params(TENSOR[0], method="mse"), "HistogramObserver"),
-    (lambda: MinMaxObserver().update([np.nan]), "1 NaN"),
-    (lambda: MinMaxObserver(1).update(np.ones((2, 3))).update(np.ones((2, 4))), "4 channels"),
-    (lambda: MinMaxObserver(1).update(np.ones(3)), "axis 1 does not exist"),
-    (lambda: HistogramObserver(18), "multiple of 4"),
-    (lambda: HistogramObserver().update([1.0]).params("symmetric"), "QuantizationScheme"),
-])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: MinMaxObserver().params(TENSOR[0]), "nothing seen yet"),
+        (lambda: HistogramObserver().params(TENSOR[0]), "nothing seen yet"),
+        (lambda: HistogramObserver().values(), "nothing seen yet"),
+        (lambda: MinMaxObserver().update([1.0]).params(CHANNEL[0]), r"MinMaxObserver\(axis=...\)"),
+        (lambda: HistogramObserver().update([1.0]).params(CHANNEL[0]), "one observer for each"),
+        (
+            lambda: MinMaxObserver().update([1.0]).params(TENSOR[0], method="mse"),
+            "HistogramObserver",
+        ),
+        (lambda: MinMaxObserver().update([np.nan]), "1 NaN"),
+        (lambda: MinMaxObserver(1).update(np.ones((2, 3))).update(np.ones((2, 4))), "4 channels"),
+        (lambda: MinMaxObserver(1).update(np.ones(3)), "axis 1 does not exist"),
+        (lambda: HistogramObserver(18), "multiple of 4"),
+        (lambda: HistogramObserver().update([1.0]).params("symmetric"), "QuantizationScheme"),
+    ],
+)
 def test_errors_say_what_came_and_what_to_do(call, words):
     with pytest.raises(ValueError, match=words):
         call()
@@ -197,8 +227,9 @@ def test_errors_say_what_came_and_what_to_do(call, words):
 # --- the gradient of a learned scale
 
 
-@pytest.mark.parametrize("bits, signed, zero", [(2, True, 0), (4, True, 0), (8, True, 0),
-                                                (4, False, 5), (8, False, 100)])
+@pytest.mark.parametrize(
+    "bits, signed, zero", [(2, True, 0), (4, True, 0), (8, True, 0), (4, False, 5), (8, False, 100)]
+)
 def test_lsq_formula(bits, signed, zero):
     rng = RNG(bits)
     x, up = rng.standard_normal((2, 7, 30)).astype(np.float32)
@@ -220,8 +251,10 @@ def test_lsq_is_the_derivative_with_the_rounding_held_straight():
     s, h = 0.5, 1e-6
     p = QuantizationParams(s, 0, bits=4)
     residue = np.rint(x / s) - x / s
+
     def surrogate(s):
         return s * np.clip(x.astype(float) / s + residue, p.qmin, p.qmax)
+
     slope = (surrogate(s + h) - surrogate(s - h)) / (2 * h)
     each = [lsq_gradient(v, p, 1.0).item() for v in x]
     assert np.allclose(each, slope, atol=1e-5)

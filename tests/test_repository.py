@@ -52,11 +52,15 @@ def prose(path: Path) -> list[str]:
     text = re.sub(rf"^(`{{3,}})(?!{READ}).*?^\1", "", text, flags=re.M | re.S)
     text = re.sub(r"\$\$.*?\$\$(\s*\([\w-]+\))?", "", text, flags=re.S)
     text = re.sub(r"(?<!\\)\$[^$\n]+\$|`[^`\n]*`|<!--.*?-->", "x", text, flags=re.S)
-    return [line.strip() for line in text.splitlines()
-            if line.strip() and not re.match(r"\s*(\||#|:{3,}|`{3,}|:\w+:)", line)]
+    return [
+        line.strip()
+        for line in text.splitlines()
+        if line.strip() and not re.match(r"\s*(\||#|:{3,}|`{3,}|:\w+:)", line)
+    ]
 
 
 # Notebooks
+
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
 def test_notebook_is_stripped(path):
@@ -80,8 +84,12 @@ def test_listed_chapters_are_finished():
     for path in CHAPTERS:
         if name(path.with_suffix("")) not in LISTED:
             continue
-        headings = [line.lstrip("# ").lower() for text in cells(path, "markdown")
-                    for line in text.splitlines() if line.startswith("## ")]
+        headings = [
+            line.lstrip("# ").lower()
+            for text in cells(path, "markdown")
+            for line in text.splitlines()
+            if line.startswith("## ")
+        ]
         for part in ("explore", "what you measured", "exercises", "take away"):
             assert any(h.startswith(part) for h in headings), f"{path.name}: no section '{part}'"
 
@@ -95,20 +103,28 @@ def test_notebook_leaves_the_system_alone(path):
 
 # Prose
 
-SENTENCE_END = re.compile(r"(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bal)(?<!\bcf)(?<!\bNo)(?<!\b[A-Z])"
-                          r"[.!?][\"')*_]*\s+[\"'(*_]*[A-Z]")
+SENTENCE_END = re.compile(
+    r"(?<!\be\.g)(?<!\bi\.e)(?<!\bvs)(?<!\bal)(?<!\bcf)(?<!\bNo)(?<!\b[A-Z])"
+    r"[.!?][\"')*_]*\s+[\"'(*_]*[A-Z]"
+)
 
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, *PAGES], ids=name)
 def test_one_sentence_per_line(path):
-    broken = [line for line in prose(path)
-              if SENTENCE_END.search(re.sub(r"^([-*>]\s+)?([*_]*\d+\.\s+)?", "", line))]
+    broken = [
+        line
+        for line in prose(path)
+        if SENTENCE_END.search(re.sub(r"^([-*>]\s+)?([*_]*\d+\.\s+)?", "", line))
+    ]
     assert not broken, "\n".join(broken)
 
 
-BRITISH = re.compile(r"\b(colour|neighbour|behaviour|favour|grey|cent(re|red)|catalogue|modelling|"
-                     r"labelled|(quant|normal|optim|random|regular|initial|general|summar|"
-                     r"visual|memor)is(e|ed|es|ing|ation|er))\w*", re.I)
+BRITISH = re.compile(
+    r"\b(colour|neighbour|behaviour|favour|grey|cent(re|red)|catalogue|modelling|"
+    r"labelled|(quant|normal|optim|random|regular|initial|general|summar|"
+    r"visual|memor)is(e|ed|es|ing|ation|er))\w*",
+    re.I,
+)
 
 
 @pytest.mark.parametrize("path", [*NOTEBOOKS, *PAGES, ROOT / "README.md"], ids=name)
@@ -129,10 +145,15 @@ def test_links_between_pages_resolve(path):
 
 # Files
 
-def test_style():
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "--quiet", ROOT],
-                          capture_output=True, text=True)
-    assert not done.returncode, done.stdout
+
+@pytest.mark.parametrize("command", (["check"], ["format", "--check"]), ids=" ".join)
+def test_style(command):
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", *command, "--no-cache", "--quiet", ROOT],
+        capture_output=True,
+        text=True,
+    )
+    assert not done.returncode, done.stdout + done.stderr
 
 
 def test_table_of_contents_lists_files_in_order():
@@ -150,8 +171,11 @@ def test_no_large_file():
 
 def test_repository_address_stands_in_one_place():
     address = CONFIG["repository"]["url"].removeprefix("https://")
-    holders = [name(p) for p in tracked() if p.suffix != ".png"
-               and address in p.read_text("utf8", errors="ignore")]
+    holders = [
+        name(p)
+        for p in tracked()
+        if p.suffix != ".png" and address in p.read_text("utf8", errors="ignore")
+    ]
     assert holders == ["_config.yml"]
 
 
@@ -179,8 +203,21 @@ def test_readme_names_what_exists():
 # The package
 
 SOURCES = sorted((ROOT / "quantlab").rglob("*.py"))
-FLOORS = {"kernels": 1, "scheme": 2, "calibration": 2, "tensor": 2, "codebook": 2, "binary": 2,
-          "error": 2, "nn": 3, "market": 3, "export": 4, "teach": 5}
+FLOORS = {
+    "kernels": 1,
+    "scheme": 2,
+    "calibration": 2,
+    "tensor": 2,
+    "integer": 2,
+    "observers": 2,
+    "codebook": 2,
+    "binary": 2,
+    "error": 2,
+    "nn": 3,
+    "market": 3,
+    "export": 4,
+    "teach": 5,
+}
 
 
 def dotted(path: Path) -> str:
@@ -209,8 +246,10 @@ def imported(path: Path) -> set[str]:
             above = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             if base.split(".")[0] == "quantlab":
-                found |= {f"{base}.{a.name}" if f"{base}.{a.name}" in MODULES else base
-                          for a in node.names}
+                found |= {
+                    f"{base}.{a.name}" if f"{base}.{a.name}" in MODULES else base
+                    for a in node.names
+                }
     return found - {dotted(path)}
 
 
@@ -232,8 +271,11 @@ def test_rooms_import_downward_only(path):
 
 def test_no_import_circles():
     # A package that collects the names of its modules is no circle: they import their siblings.
-    graph = {dotted(p): {m for m in imported(p) if m in MODULES} for p in SOURCES
-             if p.name != "__init__.py"}
+    graph = {
+        dotted(p): {m for m in imported(p) if m in MODULES}
+        for p in SOURCES
+        if p.name != "__init__.py"
+    }
     tuple(graphlib.TopologicalSorter(graph).static_order())
 
 
@@ -256,8 +298,9 @@ def code_lines(path: Path) -> int:
 def test_package_is_small(record_property):
     # Docstrings teach and exercises come with the chapters: what must stay small is the code.
     counted = [p for p in SOURCES if "exercises" not in p.parts]
-    record_property("lines with docstrings", sum(len(p.read_text("utf8").splitlines())
-                                                 for p in counted))
+    record_property(
+        "lines with docstrings", sum(len(p.read_text("utf8").splitlines()) for p in counted)
+    )
     assert sum(map(code_lines, counted)) < 5_000
 
 

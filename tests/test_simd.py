@@ -20,17 +20,25 @@ def test_registers_fit_the_path():
 
 def block(emit):
     """A kernel that runs emit(b, pointers to the arrays) on three arrays."""
+
     @intrinsic
     def run(typingctx, x, y, out):
         def code(context, b, signature, args):
-            emit(b, *(simd.data(context, b, kind, arg)
-                      for kind, arg in zip(signature.args, args, strict=True)))
+            emit(
+                b,
+                *(
+                    simd.data(context, b, kind, arg)
+                    for kind, arg in zip(signature.args, args, strict=True)
+                ),
+            )
             return context.get_dummy_value()
+
         return types.void(x, y, out), code
 
     @njit
     def kernel(x, y, out):
         run(x, y, out)
+
     return kernel
 
 
@@ -38,12 +46,15 @@ def block(emit):
 def test_dot4(small):
     def emit(b, x, y, out):
         start = simd.same(simd.INTS, 7)
-        simd.store(b, simd.dot4(b, start, simd.load(b, x, simd.INTS), simd.load(b, y, simd.INTS),
-                                small), out)
+        simd.store(
+            b,
+            simd.dot4(b, start, simd.load(b, x, simd.INTS), simd.load(b, y, simd.INTS), small),
+            out,
+        )
 
     kernel, out = block(emit), np.zeros(simd.LANES, np.int32)
     rng = np.random.default_rng(0)
-    for low in ([0, 127] if small else [0, 127, 128, 255]):
+    for low in [0, 127] if small else [0, 127, 128, 255]:
         x = rng.choice(np.array([low, 127 if small else 255], np.uint8), 4 * simd.LANES)
         y = rng.choice(np.array([-128, 127], np.int8), 4 * simd.LANES)
         kernel(x, y, out)
@@ -71,9 +82,14 @@ def test_loop_adds_nothing_when_it_does_not_run():
 def test_choose_and_add_lanes():
     def emit(b, x, y, out):
         v = simd.load(b, x, simd.INTS)
-        simd.choose(b, simd.load(b, y, simd.I64), [
-            lambda: simd.store(b, simd.add_lanes(b, v, b.add), out),
-            lambda: simd.store(b, simd.splat(b, simd.load(b, x, simd.I32), simd.INTS), out)])
+        simd.choose(
+            b,
+            simd.load(b, y, simd.I64),
+            [
+                lambda: simd.store(b, simd.add_lanes(b, v, b.add), out),
+                lambda: simd.store(b, simd.splat(b, simd.load(b, x, simd.I32), simd.INTS), out),
+            ],
+        )
 
     kernel, out = block(emit), np.zeros(simd.LANES, np.int32)
     x = np.arange(3, 3 + simd.LANES, dtype=np.int32)
@@ -101,8 +117,9 @@ def test_nearest_rounds_ties_to_even_and_marks_what_does_not_fit():
         simd.store(b, simd.rint(b, v), y)
 
     kernel, out = block(emit), np.zeros(simd.LANES, np.int32)
-    x = np.tile(np.array([0.5, 1.5, -2.5, 3e9, -3e9, np.nan, -0.49, 7], np.float32),
-                simd.LANES // 8)
+    x = np.tile(
+        np.array([0.5, 1.5, -2.5, 3e9, -3e9, np.nan, -0.49, 7], np.float32), simd.LANES // 8
+    )
     rounded = np.zeros_like(x)
     kernel(x, rounded, out)
     assert out[:8].tolist() == [0, 2, -2, -(2**31), -(2**31), -(2**31), 0, 7]
@@ -141,8 +158,13 @@ def test_to_bytes_saturates_and_keeps_the_order():
 @pytest.mark.parametrize("left", [0, 1, 7, 8, 20, 31, 32, 99])
 def test_a_tile_is_stored_as_far_as_its_rows_go(left):
     def emit(b, x, y, out):
-        rows = [[simd.load(b, simd.after(b, x, 4 * simd.LANES * (2 * r + v)), simd.INTS)
-                 for v in range(2)] for r in range(3)]
+        rows = [
+            [
+                simd.load(b, simd.after(b, x, 4 * simd.LANES * (2 * r + v)), simd.INTS)
+                for v in range(2)
+            ]
+            for r in range(3)
+        ]
         step, left = (simd.load(b, simd.after(b, y, 8 * n), simd.I64) for n in range(2))
         simd.store_tile(b, rows, step, out, left)
 

@@ -57,19 +57,27 @@ def test_a_drifting_machine_does_not_bend_the_ratio():
     assert result.speedup("b") == pytest.approx(4)
 
 
-@pytest.mark.parametrize("arguments", [
-    ({},), ({"a": int}, "b"), ({"a": int}, None, 0),
-])
+@pytest.mark.parametrize("arguments", [({},), ({"a": int}, "b"), ({"a": int}, None, 0)])
 def test_bad_arguments_say_what_came(arguments):
     calls, baseline, rounds = (*arguments, None, 3)[:3] if len(arguments) < 3 else arguments
     with pytest.raises(ValueError, match="expected a baseline"):
         timing.compare(calls, baseline, rounds=rounds)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [
-    (0.0, "0 s"), (1.0, "1 s"), (0.9999, "1 s"), (61.0, "61 s"), (1e-3, "1 ms"),
-    (999.6e-6, "1 ms"), (12.34e-6, "12 µs"), (5e-9, "5 ns"), (1.23e-10, "0.12 ns"),
-])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0 s"),
+        (1.0, "1 s"),
+        (0.9999, "1 s"),
+        (61.0, "61 s"),
+        (1e-3, "1 ms"),
+        (999.6e-6, "1 ms"),
+        (12.34e-6, "12 µs"),
+        (5e-9, "5 ns"),
+        (1.23e-10, "0.12 ns"),
+    ],
+)
 def test_show_seconds(seconds, text):
     assert timing.show_seconds(seconds) == text
 

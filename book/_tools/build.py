@@ -82,8 +82,11 @@ def main() -> int:
         if not current and (status := build(state)):
             print("\nThe book was not built: the warnings above say why.", file=sys.stderr)
             return status
-    took = "Nothing changed since the last build." if current else (
-        f"\nBuilt in {time.monotonic() - started:.0f} s.")
+    took = (
+        "Nothing changed since the last build."
+        if current
+        else (f"\nBuilt in {time.monotonic() - started:.0f} s.")
+    )
     print(f"{took}\nOpen {(HTML / 'index.html').as_uri()}")
     return 0
 

@@ -55,8 +55,10 @@ def path() -> str:
             )
         if wish != "reference" and wish not in (possible := available()):
             if wish:
-                raise ValueError(f"quantlab.kernels: QUANTLAB_KERNELS is {wish!r}; this machine "
-                                 f"and the settings of Numba allow {', '.join(possible)}")
+                raise ValueError(
+                    f"quantlab.kernels: QUANTLAB_KERNELS is {wish!r}; this machine "
+                    f"and the settings of Numba allow {', '.join(possible)}"
+                )
             wish = possible[-1]
         if wish == "avx2":
             _compile_without_avx512()
@@ -85,8 +87,9 @@ def warm() -> None:
     this.measure(x, one, zero, -128, 127)
     this.minmax(x[0, 0])
     this.inside(x, one, zero, -128, 127, np.zeros(x.shape, bool))
-    this.grouped_matmul(np.zeros((1, 8), np.uint8), np.zeros((2, 8), np.int8),
-                        np.ones((2, 1), np.float32), 0)
+    this.grouped_matmul(
+        np.zeros((1, 8), np.uint8), np.zeros((2, 8), np.int8), np.ones((2, 1), np.float32), 0
+    )
     words = this.pack_signs(x[0])
     this.xnor_matmul(words, words, 8)
     few, wide = np.zeros(4), np.ones(1, np.int64)
@@ -135,10 +138,13 @@ def _compile_without_avx512() -> None:
 
     hidden = ("+avx512", "+avx10")
     config.CPU_FEATURES = ",".join(
-        f"-{f[1:]}" if f.startswith(hidden) else f for f in _wanted_features().split(","))
+        f"-{f[1:]}" if f.startswith(hidden) else f for f in _wanted_features().split(",")
+    )
     if "avx512f" in compiled_features():
-        raise ValueError("quantlab.kernels: QUANTLAB_KERNELS is 'avx2', but Numba already "
-                         "compiles for AVX-512; use quantlab before other code that compiles")
+        raise ValueError(
+            "quantlab.kernels: QUANTLAB_KERNELS is 'avx2', but Numba already "
+            "compiles for AVX-512; use quantlab before other code that compiles"
+        )
 
 
 def __getattr__(name: str):

@@ -36,8 +36,15 @@ def kmeans_cuts(mass, first, second, k):
     # prefix sums (n + 1,) over sorted points, k <= n -> cuts (k + 1,) int64
     n = mass.size - 1
     cuts = np.zeros(k + 1, np.int64)
-    _kmeans_cuts(mass, first, second, np.zeros((k, n + 1), np.int32), np.zeros((2, n + 1)),
-                 np.empty((128, 4), np.int64), cuts)
+    _kmeans_cuts(
+        mass,
+        first,
+        second,
+        np.zeros((k, n + 1), np.int32),
+        np.zeros((2, n + 1)),
+        np.empty((128, 4), np.int64),
+        cuts,
+    )
     return cuts
 
 
@@ -48,8 +55,17 @@ def _kmeans_cuts(mass, first, second, begins, costs, pending, cuts):
     for j in range(1, n + 1):
         costs[0, j] = _cluster_cost(mass, first, second, np.int64(0), j)
     for c in range(1, k):
-        _add_cluster(mass, first, second, c, n if c == k - 1 else c + 1, costs[(c - 1) % 2],
-                     costs[c % 2], begins[c], pending)
+        _add_cluster(
+            mass,
+            first,
+            second,
+            c,
+            n if c == k - 1 else c + 1,
+            costs[(c - 1) % 2],
+            costs[c % 2],
+            begins[c],
+            pending,
+        )
     cuts[k] = n
     for c in range(k - 1, 0, -1):
         cuts[c] = begins[c, cuts[c + 1]]

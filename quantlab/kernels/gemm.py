@@ -28,13 +28,27 @@ BLOCK = 1024  # groups of K at a time: a panel of so many is 256 KB, and stays i
 # Bytes between the weights in use and those asked for, from the second level for a tile of several
 # rows, from memory when one row streams them
 AHEAD, FAR_AHEAD = 2048, 3072
-_CASES = [(rows, small) for small in ((False,) if simd.VNNI else (False, True))
-          for rows in HEIGHTS]
+_CASES = [(rows, small) for small in ((False,) if simd.VNNI else (False, True)) for rows in HEIGHTS]
 
 
 @intrinsic
-def _tile(typingctx, case, x, x_at, row_step, k_step, w, w_at, groups, more, start, out, row,
-          column, columns):
+def _tile(
+    typingctx,
+    case,
+    x,
+    x_at,
+    row_step,
+    k_step,
+    w,
+    w_at,
+    groups,
+    more,
+    start,
+    out,
+    row,
+    column,
+    columns,
+):
     """out[row:, column:] = start[column:] + x . w over `groups` groups, COLUMNS or what is left.
 
     x, w: from byte x_at and w_at on; row_step bytes to the next row of x, k_step to the next group.
@@ -51,12 +65,21 @@ def _tile(typingctx, case, x, x_at, row_step, k_step, w, w_at, groups, more, sta
         four, step = simd.index(4), b.mul(columns, simd.index(4))
         px, pw = place(1, args[2]), place(5, args[6])
         po = place(10, b.mul(b.add(b.mul(row, columns), column), four))
-        source = (b.select(args[8], po, place(9, b.mul(column, four))),
-                  b.select(args[8], step, simd.index(0)))
+        source = (
+            b.select(args[8], po, place(9, b.mul(column, four))),
+            b.select(args[8], step, simd.index(0)),
+        )
         rest = px, args[3:5], pw, args[7], source, (po, step), b.sub(columns, column)
-        simd.choose(b, args[0], [lambda rows=rows, small=small: _emit_tile(b, rows, small, *rest)
-                                 for rows, small in _CASES])
+        simd.choose(
+            b,
+            args[0],
+            [
+                lambda rows=rows, small=small: _emit_tile(b, rows, small, *rest)
+                for rows, small in _CASES
+            ],
+        )
         return context.get_dummy_value()
+
     return signature, emit
 
 
@@ -82,8 +105,9 @@ def _emit_tile(b, rows, small, px, x_steps, pw, groups, source, target, left):
     for r, v in cells:  # the lines that will be written arrive while the sums grow
         simd.prefetch(b, cell(*target, r, v), write=True)
     sums = simd.loop(b, groups, sums, group)
-    simd.store_tile(b, [sums[r * VECTORS :][:VECTORS] for r in range(rows)], target[1], target[0],
-                    left)
+    simd.store_tile(
+        b, [sums[r * VECTORS :][:VECTORS] for r in range(rows)], target[1], target[0], left
+    )
 
 
 @njit(cache=True)
@@ -105,9 +129,22 @@ def multiply(x, small, w, start, out):
                     height = HEIGHTS[case]
                     # side by side in turns of four bytes, or one row after the other
                     side = height if groups >= PACKED else 1
-                    _tile(first + case, x, 4 * (row * groups + side * k),
-                          4 if side > 1 else 4 * groups, 4 * side, w, w_at, depth, k > 0,
-                          start, out, row, column, columns)
+                    _tile(
+                        first + case,
+                        x,
+                        4 * (row * groups + side * k),
+                        4 if side > 1 else 4 * groups,
+                        4 * side,
+                        w,
+                        w_at,
+                        depth,
+                        k > 0,
+                        start,
+                        out,
+                        row,
+                        column,
+                        columns,
+                    )
                     row += height
                 k += max(block, 1)
     return out

@@ -89,6 +89,7 @@ class _Layer:
 
     def k_loop(self, b, steps, offset, size, start, body):
         """Sums over `steps` steps of `size` bytes each; body(k, place, sums) -> sums."""
+
         def one(k, sums):
             place = simd.after(b, self.base, offset)
             place = simd.after(b, place, b.mul(k, simd.index(size)))
@@ -96,6 +97,7 @@ class _Layer:
                 for line in range(0, size, 64):
                     simd.prefetch(b, simd.after(b, place, AHEAD + line))
             return body(k, place, sums)
+
         return simd.loop(b, simd.index(steps), start, one)
 
 
@@ -141,16 +143,24 @@ class FloatLayer(_Layer):
                 w = simd.load(b, simd.after(b, place, size * n), simd.FLOATS)
                 yield simd.fused(b, simd.splat(b, x, simd.FLOATS), w, sums[n])
 
-        sums = self.k_loop(b, self.steps, self.w + block * self.steps * size * many, size * many,
-                           [simd.same(simd.FLOATS, 0.0)] * many, step)
+        sums = self.k_loop(
+            b,
+            self.steps,
+            self.w + block * self.steps * size * many,
+            size * many,
+            [simd.same(simd.FLOATS, 0.0)] * many,
+            step,
+        )
         return _fold(b, sums, self.vectors, b.fadd)
 
 
 def _on_grid(b, values, grid, positive):
     """x / scale, clipped to the grid and not yet rounded: the float32 quotient, as `quantize`."""
     scale, zero, top = grid
-    s, low, high = (simd.same(simd.FLOATS, float(np.float32(v) * np.float32(scale)))
-                    for v in (1, -zero, top - zero))
+    s, low, high = (
+        simd.same(simd.FLOATS, float(np.float32(v) * np.float32(scale)))
+        for v in (1, -zero, top - zero)
+    )
     v = simd.smaller(b, values if positive else simd.larger(b, values, low), high)
     if not SMALL < scale < LARGE:
         return b.fdiv(v, s)
@@ -181,7 +191,8 @@ class IntegerLayer(_Layer):
         self.nbytes, self.w = packed.nbytes, weights.add(packed)
         start = np.int32(-grid[1]) * groups.sum(axis=2, dtype=np.int32)  # (out, groups)
         self.start, self.scale = (
-            weights.add(np.moveaxis(_along(a, 0, self.rows), 0, 1)) for a in (start, scale))
+            weights.add(np.moveaxis(_along(a, 0, self.rows), 0, 1)) for a in (start, scale)
+        )
         self.bias = weights.add(_along(bias, 0, self.rows))
         # pairs of products fit 16 bits, which AVX2 needs to know
         self.small = bits == 4 or grid[2] < 128
@@ -212,15 +223,24 @@ class IntegerLayer(_Layer):
         totals, many = None, self.vectors * self.split
         size = 4 * LANES * many
         for g in range(self.groups):
-            cells = [4 * ((g * self.blocks + block) * self.rows + v * LANES)
-                     for v in range(self.vectors)]
+            cells = [
+                4 * ((g * self.blocks + block) * self.rows + v * LANES) for v in range(self.vectors)
+            ]
             start = [self.register(b, self.start + c, simd.INTS) for c in cells]
             start += [simd.same(simd.INTS, 0)] * (many - self.vectors)
             at = self.w + (block * self.groups + g) * self.steps * size
-            sums = self.k_loop(b, self.steps, at, size, start,
-                               lambda k, place, sums, g=g: self._step(b, g, k, place, sums))
-            parts = [b.fmul(b.sitofp(s, simd.FLOATS), self.register(b, self.scale + c))
-                     for s, c in zip(_fold(b, sums, self.vectors, b.add), cells, strict=True)]
+            sums = self.k_loop(
+                b,
+                self.steps,
+                at,
+                size,
+                start,
+                lambda k, place, sums, g=g: self._step(b, g, k, place, sums),
+            )
+            parts = [
+                b.fmul(b.sitofp(s, simd.FLOATS), self.register(b, self.scale + c))
+                for s, c in zip(_fold(b, sums, self.vectors, b.add), cells, strict=True)
+            ]
             totals = parts if totals is None else list(map(b.fadd, totals, parts))
         return totals
 
@@ -233,8 +253,10 @@ class IntegerLayer(_Layer):
             w = simd.load(b, simd.after(b, place, 4 * LANES * n), simd.INTS)
             halves = [w]
             if self.bits == 4:
-                halves = [b.sub(b.bitcast(b.and_(h, mask), simd.BYTES), eight)
-                          for h in (w, b.lshr(w, four))]
+                halves = [
+                    b.sub(b.bitcast(b.and_(h, mask), simd.BYTES), eight)
+                    for h in (w, b.lshr(w, four))
+                ]
             for part, half in enumerate(halves):
                 at = (n // self.vectors * len(halves) + part) * 4
                 x = simd.splat(b, simd.load(b, simd.after(b, inputs, at), simd.I32), simd.INTS)
@@ -318,9 +340,18 @@ class BinaryLayer(_Layer):
         def word(k, place, sums):
             own = simd.load(b, simd.after(b, self.buffer, b.mul(k, simd.index(8))), simd.I64)
             own = simd.splat(b, own, words)
-            return [b.add(s, simd.call(b, f"llvm.ctpop.v{words.count}i64", words, b.xor(
-                own, simd.load(b, simd.after(b, place, 4 * LANES * n), words))))
-                for n, s in enumerate(sums)]
+            return [
+                b.add(
+                    s,
+                    simd.call(
+                        b,
+                        f"llvm.ctpop.v{words.count}i64",
+                        words,
+                        b.xor(own, simd.load(b, simd.after(b, place, 4 * LANES * n), words)),
+                    ),
+                )
+                for n, s in enumerate(sums)
+            ]
 
         size = 8 * self.rows
         zeros = [simd.same(words, 0)] * (2 * self.vectors)
@@ -344,8 +375,9 @@ def _some(b, place, n):
     for size in (8, 4, 2, 1):
         if n & size:
             part = simd.load(b, simd.after(b, place, 4 * at), ir.VectorType(simd.F32, size))
-            wide = simd.shuffle(b, part, simd.same(part.type, 0.0),
-                                [min(i, size) for i in range(LANES)])
+            wide = simd.shuffle(
+                b, part, simd.same(part.type, 0.0), [min(i, size) for i in range(LANES)]
+            )
             lanes = [LANES + i - at if at <= i < at + size else i for i in range(LANES)]
             values, at = simd.shuffle(b, values, wide, lanes), at + size
     return values
@@ -359,10 +391,13 @@ def _forward(layers, n_in, n_out, address, samples=1):
     def forward(typingctx, x, at, out, out_at):
         """Samples at x[at:], one after the other; logits to out[out_at:], but the only logit of
         a single sample is returned."""
+
         def emit(context, b, signature, args):
             kinds = signature.args
-            px, po = (simd.data(context, b, kinds[n], args[n], b.mul(args[n + 1], simd.index(4)))
-                      for n in (0, 2))
+            px, po = (
+                simd.data(context, b, kinds[n], args[n], b.mul(args[n + 1], simd.index(4)))
+                for n in (0, 2)
+            )
             base = simd.fresh(b, simd.index(address).inttoptr(simd.I8.as_pointer()))
             for s, stack in enumerate(stacks):
                 for layer in stack:
@@ -385,7 +420,9 @@ def _forward(layers, n_in, n_out, address, samples=1):
                     elif n_out > 1 or samples > 1:
                         simd.store(b, values, place)
             return values if n_out == 1 else ir.Constant(simd.F32, 0.0)
+
         return types.float32(x, types.intp, out, types.intp), emit
+
     return forward
 
 

@@ -25,8 +25,22 @@ _CASES = [(rows, shifted) for shifted in (False, True) for rows in range(1, ROWS
 
 
 @intrinsic
-def _tile(typingctx, case, x, x_sums, zero, w, steps, scale, weight_sums, groups, out, row, column,
-          columns):
+def _tile(
+    typingctx,
+    case,
+    x,
+    x_sums,
+    zero,
+    w,
+    steps,
+    scale,
+    weight_sums,
+    groups,
+    out,
+    row,
+    column,
+    columns,
+):
     """out[row:, column:] float32 over `groups` groups of `steps` steps, COLUMNS or what is left."""
     n = types.intp
     signature = types.void(n, x, x_sums, types.int32, w, n, scale, weight_sums, n, out, n, n, n)
@@ -37,16 +51,27 @@ def _tile(typingctx, case, x, x_sums, zero, w, steps, scale, weight_sums, groups
 
         steps, groups, (row, column, columns) = args[5], args[8], args[10:]
         here, depth = b.mul(column, groups), b.mul(groups, steps)
-        where = {"x": place(1, b.mul(row, depth), 8), "x_sums": place(2, b.mul(row, groups), 4),
-                 "w": place(4, b.mul(column, depth), 4), "scale": place(6, here, 4),
-                 "weight_sums": place(7, here, 4),
-                 "out": place(9, b.add(b.mul(row, columns), column), 4)}
-        sizes = {"x_step": b.mul(depth, simd.index(8)), "groups": groups, "steps": steps,
-                 "zero": args[3], "out_step": b.mul(columns, simd.index(4)),
-                 "left": b.sub(columns, column)}
-        simd.choose(b, args[0], [lambda r=r, s=s: _emit_tile(b, r, s, where, sizes)
-                                 for r, s in _CASES])
+        where = {
+            "x": place(1, b.mul(row, depth), 8),
+            "x_sums": place(2, b.mul(row, groups), 4),
+            "w": place(4, b.mul(column, depth), 4),
+            "scale": place(6, here, 4),
+            "weight_sums": place(7, here, 4),
+            "out": place(9, b.add(b.mul(row, columns), column), 4),
+        }
+        sizes = {
+            "x_step": b.mul(depth, simd.index(8)),
+            "groups": groups,
+            "steps": steps,
+            "zero": args[3],
+            "out_step": b.mul(columns, simd.index(4)),
+            "left": b.sub(columns, column),
+        }
+        simd.choose(
+            b, args[0], [lambda r=r, s=s: _emit_tile(b, r, s, where, sizes) for r, s in _CASES]
+        )
         return context.get_dummy_value()
+
     return signature, emit
 
 
@@ -87,18 +112,30 @@ def _emit_tile(b, rows, shifted, where, sizes):
                     for part, half in enumerate(halves):
                         x = simd.load(b, simd.after(b, row, 4 * part), simd.I32)
                         totals[r * VECTORS + v] = simd.dot4(  # at most 2 * 255 * 15: no overflow
-                            b, totals[r * VECTORS + v], simd.splat(b, x, simd.INTS), half, True)
+                            b, totals[r * VECTORS + v], simd.splat(b, x, simd.INTS), half, True
+                        )
             return totals
 
         totals = simd.loop(b, sizes["steps"], start, step)
-        scales = [simd.load(b, simd.after(b, simd.after(b, where["scale"], columns), wide * v),
-                            simd.FLOATS) for v in range(VECTORS)]
-        return [b.fadd(s, b.fmul(b.sitofp(t, simd.FLOATS), scales[v]))
-                for s, t, (_, v) in zip(sums, totals, cells, strict=True)]
+        scales = [
+            simd.load(
+                b, simd.after(b, simd.after(b, where["scale"], columns), wide * v), simd.FLOATS
+            )
+            for v in range(VECTORS)
+        ]
+        return [
+            b.fadd(s, b.fmul(b.sitofp(t, simd.FLOATS), scales[v]))
+            for s, t, (_, v) in zip(sums, totals, cells, strict=True)
+        ]
 
     sums = simd.loop(b, sizes["groups"], [simd.same(simd.FLOATS, 0.0)] * len(cells), group)
-    simd.store_tile(b, [sums[r * VECTORS :][:VECTORS] for r in range(rows)], sizes["out_step"],
-                    where["out"], sizes["left"])
+    simd.store_tile(
+        b,
+        [sums[r * VECTORS :][:VECTORS] for r in range(rows)],
+        sizes["out_step"],
+        where["out"],
+        sizes["left"],
+    )
 
 
 @njit(cache=True)
@@ -108,8 +145,21 @@ def _multiply(x, x_sums, x_zero, panels, scale, weight_sums, out):
     for panel in range(panels.shape[0]):
         for row in range(0, rows, ROWS):
             case = first + min(ROWS, rows - row) - 1
-            _tile(case, x, x_sums, zero, panels, steps, scale, weight_sums, groups, out, row,
-                  panel * COLUMNS, out.shape[1])
+            _tile(
+                case,
+                x,
+                x_sums,
+                zero,
+                panels,
+                steps,
+                scale,
+                weight_sums,
+                groups,
+                out,
+                row,
+                panel * COLUMNS,
+                out.shape[1],
+            )
 
 
 def multiply(x, x_sums, x_zero, panels, scale, weight_sums, columns):
@@ -132,9 +182,10 @@ def pack(w, scale):
     both = halves[:, :, :, 0] | (halves[:, :, :, 1] << 4)
     columns = (np.zeros((panels * COLUMNS, groups), np.float32), padded.sum(axis=2, dtype=np.int32))
     columns[0][:n] = scale
-    return (simd.aligned(both.transpose(0, 2, 1, 3)),
-            *(simd.aligned(c.reshape(panels, COLUMNS, groups).transpose(0, 2, 1))
-              for c in columns))
+    return (
+        simd.aligned(both.transpose(0, 2, 1, 3)),
+        *(simd.aligned(c.reshape(panels, COLUMNS, groups).transpose(0, 2, 1)) for c in columns),
+    )
 
 
 def pack_inputs(x, groups):

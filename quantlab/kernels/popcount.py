@@ -1,11 +1,11 @@
 """The binary product on vector instructions: 64 signs a word, LANES / 2 words a register.
 
-    weights, packed once      +---- COLUMNS ----+
-            word k of K       |  one word each  |   registers of words, one output a lane
-    inputs     +------+       +-----------------+
-      row 0    | word |       | ROWS x COLUMNS  |   a row's word goes to all lanes:
-      row 1    | word |       | disagreements   |   sum += popcount(word xor weights)
-               +------+       +-----------------+   result: k - 2 sum
+weights, packed once      +---- COLUMNS ----+
+        word k of K       |  one word each  |   registers of words, one output a lane
+inputs     +------+       +-----------------+
+  row 0    | word |       | ROWS x COLUMNS  |   a row's word goes to all lanes:
+  row 1    | word |       | disagreements   |   sum += popcount(word xor weights)
+           +------+       +-----------------+   result: k - 2 sum
 """
 
 import llvmlite.ir as ir
@@ -36,27 +36,38 @@ def _tile(typingctx, case, x, words, w, w_at, k, out, row, column, columns):
         rest = px, pw, words, args[5], po, columns, b.sub(columns, column)
         simd.choose(b, args[0], [lambda rows=rows: _emit_tile(b, rows, *rest) for rows in HEIGHTS])
         return context.get_dummy_value()
+
     return signature, emit
 
 
 def _emit_tile(b, rows, px, pw, words, k, po, columns, left):
     def word(i, sums):
         panel = simd.after(b, pw, b.mul(i, simd.index(8 * COLUMNS)))
-        weights = [simd.load(b, simd.after(b, panel, 4 * simd.LANES * v), simd.WORDS)
-                   for v in range(VECTORS)]
+        weights = [
+            simd.load(b, simd.after(b, panel, 4 * simd.LANES * v), simd.WORDS)
+            for v in range(VECTORS)
+        ]
         for r in range(rows):
             at = b.mul(b.add(b.mul(words, simd.index(r)), i), simd.index(8))
             own = simd.splat(b, simd.load(b, simd.after(b, px, at), simd.I64), simd.WORDS)
             for v in range(VECTORS):
-                count = simd.call(b, f"llvm.ctpop.v{simd.WORDS.count}i64", simd.WORDS,
-                                  b.xor(own, weights[v]))
+                count = simd.call(
+                    b, f"llvm.ctpop.v{simd.WORDS.count}i64", simd.WORDS, b.xor(own, weights[v])
+                )
                 yield b.add(sums[r * VECTORS + v], count)
 
     sums = simd.loop(b, words, [simd.same(simd.WORDS, 0)] * (rows * VECTORS), word)
-    results = [b.sub(simd.splat(b, k, _HALF), b.shl(b.trunc(total, _HALF), simd.same(_HALF, 1)))
-               for total in sums]
-    simd.store_tile(b, [results[r * VECTORS :][:VECTORS] for r in range(rows)],
-                    b.mul(columns, simd.index(4)), po, left)
+    results = [
+        b.sub(simd.splat(b, k, _HALF), b.shl(b.trunc(total, _HALF), simd.same(_HALF, 1)))
+        for total in sums
+    ]
+    simd.store_tile(
+        b,
+        [results[r * VECTORS :][:VECTORS] for r in range(rows)],
+        b.mul(columns, simd.index(4)),
+        po,
+        left,
+    )
 
 
 @njit(cache=True)
@@ -67,8 +78,18 @@ def _multiply(x, panels, k, out):
         while row < rows:
             while rows - row < HEIGHTS[case]:
                 case += 1
-            _tile(case, x, words, panels, panel * words * COLUMNS, np.int32(k), out, row,
-                  panel * COLUMNS, out.shape[1])
+            _tile(
+                case,
+                x,
+                words,
+                panels,
+                panel * words * COLUMNS,
+                np.int32(k),
+                out,
+                row,
+                panel * COLUMNS,
+                out.shape[1],
+            )
             row += HEIGHTS[case]
 
 

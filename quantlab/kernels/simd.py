@@ -164,8 +164,13 @@ def dot4(b, total, unsigned, signed, small=False):
         name = f"llvm.x86.avx512.vpdpbusd.{32 * LANES}"
         return call(b, name, INTS, total, unsigned, signed)
     if small:
-        pairs = call(b, "llvm.x86.avx2.pmadd.ub.sw", SHORTS, b.bitcast(unsigned, BYTES),
-                     b.bitcast(signed, BYTES))
+        pairs = call(
+            b,
+            "llvm.x86.avx2.pmadd.ub.sw",
+            SHORTS,
+            b.bitcast(unsigned, BYTES),
+            b.bitcast(signed, BYTES),
+        )
         return b.add(total, _add_pairs(b, pairs, same(SHORTS, 1)))
     u, s = b.bitcast(unsigned, SHORTS), b.bitcast(signed, SHORTS)
     eight = same(SHORTS, 8)
@@ -180,6 +185,7 @@ def _add_pairs(b, x, y):
 
 def store_tile(b, rows, row_step, pointer, left):
     """Rows of registers of 32-bit numbers, row_step bytes apart; of each the first `left` lanes."""
+
     def each(write):
         for r, row in enumerate(rows):
             for v, value in enumerate(row):
@@ -188,18 +194,26 @@ def store_tile(b, rows, row_step, pointer, left):
                 write(value, place, lane)
 
     narrow = b.icmp_signed("<", left, index(len(rows[0]) * rows[0][0].type.count))
-    choose(b, b.zext(narrow, I64), [
-        lambda: each(lambda value, place, lane: store(b, value, place)),
-        lambda: each(lambda value, place, lane: store_first(b, value, place,
-                                                            b.sub(left, index(lane))))])
+    choose(
+        b,
+        b.zext(narrow, I64),
+        [
+            lambda: each(lambda value, place, lane: store(b, value, place)),
+            lambda: each(
+                lambda value, place, lane: store_first(b, value, place, b.sub(left, index(lane)))
+            ),
+        ],
+    )
 
 
 def add_lanes(b, vector, add):
     """Sum of all lanes as a tree: the first half plus the second half, until one is left."""
     while vector.type.count > 1:
         half = vector.type.count // 2
-        vector = add(shuffle(b, vector, vector, range(half)),
-                     shuffle(b, vector, vector, range(half, 2 * half)))
+        vector = add(
+            shuffle(b, vector, vector, range(half)),
+            shuffle(b, vector, vector, range(half, 2 * half)),
+        )
     return b.extract_element(vector, ir.Constant(I32, 0))
 
 
@@ -215,8 +229,9 @@ def join(b, vectors):
     """Vectors one after the other in one; as many as a power of two."""
     while len(vectors) > 1:
         many = range(2 * vectors[0].type.count)
-        vectors = [shuffle(b, *pair, many)
-                   for pair in zip(vectors[::2], vectors[1::2], strict=True)]
+        vectors = [
+            shuffle(b, *pair, many) for pair in zip(vectors[::2], vectors[1::2], strict=True)
+        ]
     return vectors[0]
 
 
@@ -231,8 +246,12 @@ def to_bytes(b, four, zero, ends):
         return call(b, "llvm.x86." + family.format(how), kind, x, y)
 
     offset = splat(b, b.trunc(zero, I16), SHORTS)
-    halves = [call(b, f"llvm.sadd.sat.v{SHORTS.count}i16", SHORTS, pack("packssdw", SHORTS, *pair),
-                   offset) for pair in (four[:2], four[2:])]
+    halves = [
+        call(
+            b, f"llvm.sadd.sat.v{SHORTS.count}i16", SHORTS, pack("packssdw", SHORTS, *pair), offset
+        )
+        for pair in (four[:2], four[2:])
+    ]
     octets = pack("packuswb", BYTES, *halves)
     order = [4 * lane + part for part in range(4) for lane in range(LANES // 4)]
     groups = b.bitcast(octets, INTS)
@@ -263,8 +282,10 @@ def smaller(b, x, y):
 @intrinsic
 def to_register(typingctx, array):
     """Elements from the start of an array to the first multiple of a register's bytes."""
+
     def emit(context, b, signature, args):
         address = b.ptrtoint(data(context, b, signature.args[0], args[0]), I64)
         missing = b.and_(b.neg(address), index(4 * LANES - 1))
         return b.udiv(missing, index(signature.args[0].dtype.bitwidth // 8))
+
     return types.intp(array), emit

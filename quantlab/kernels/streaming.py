@@ -45,6 +45,7 @@ _jit = njit(cache=True, error_model="numpy")
 
 # One register. low, high: ends of the grid minus the zero point, in steps
 
+
 def _quotient(b, x, scale, low, high):
     """x / scale between low and high, not yet rounded; low None: without that end."""
     inverse = b.fdiv(ir.Constant(simd.F32, 1.0), scale)
@@ -86,15 +87,17 @@ def _step(work, many=False, past=False):
     many: for as many as fill a register of `out`. past: that register begins at a multiple of its
     size, and is written past the caches.
     """
+
     @intrinsic
     def step(typingctx, x, at, scale, zero, low, high, flip, out):
         def emit(context, b, signature, args):
             types_of = [signature.args[n].dtype for n in (0, 7)]
             size_in, size_out = (t.bitwidth // 8 for t in types_of)
             kind_in, kind_out = (context.get_data_type(t) for t in types_of)
-            begin, to = (simd.data(context, b, signature.args[n], args[n],
-                                   b.mul(args[1], simd.index(size)))
-                         for n, size in ((0, size_in), (7, size_out)))
+            begin, to = (
+                simd.data(context, b, signature.args[n], args[n], b.mul(args[1], simd.index(size)))
+                for n, size in ((0, size_in), (7, size_out))
+            )
             values = []
             for part in range(4 // size_out if many else 1):
                 place = simd.after(b, begin, part * LANES * size_in)
@@ -104,8 +107,10 @@ def _step(work, many=False, past=False):
                 values.append(value if kind_in == simd.F32 else b.zext(value, simd.INTS))
             simd.store(b, work(b, values, *args[2:7], kind_out), to, past)
             return simd.index(LANES * len(values))
+
         f, i = types.float32, types.int32
         return types.intp(x, types.intp, f, i, f, f, i, out), emit
+
     return step
 
 
@@ -118,8 +123,11 @@ _dequantize_past = _step(_dequantized, many=True, past=True)
 # All rows: data (A, B, C), scales (A or 1, B or 1, C or 1)
 
 # The same bytes as unsigned integers, and flip: 0, or for signed codes the highest bit
-_UNSIGNED = {np.dtype(f"{sign}{size}"): (np.dtype(f"u{size}"), np.int32(flip))
-             for size in (1, 2) for sign, flip in (("u", 0), ("i", 2 ** (8 * size - 1)))}
+_UNSIGNED = {
+    np.dtype(f"{sign}{size}"): (np.dtype(f"u{size}"), np.int32(flip))
+    for size in (1, 2)
+    for sign, flip in (("u", 0), ("i", 2 ** (8 * size - 1)))
+}
 
 
 def quantize(x, scale, zero_point, qmin, qmax, out):
@@ -196,9 +204,11 @@ def _dequantize(codes, scale, zero_point, flip, values):
 
 # Sums without an output
 
+
 @intrinsic
 def _sums(typingctx, x, at, registers, scale, low, high):
     """Sums of (x - fake_quantize(x))^2 and x^2, and how many saturate, at most 2**24."""
+
     def emit(context, b, signature, args):
         begin = simd.data(context, b, signature.args[0], args[0], b.mul(args[1], simd.index(4)))
         scale, one = args[3], ir.Constant(simd.F32, 1.0)
@@ -215,12 +225,15 @@ def _sums(typingctx, x, at, registers, scale, low, high):
             steps = simd.smaller(b, simd.larger(b, wanted, low), high)
             passed = b.fsub(wanted, steps)  # -1, 0 or 1
             error = simd.fused(b, b.fneg(steps), s, x)
-            return [simd.fused(b, v, v, total)
-                    for v, total in zip((error, x, passed), state, strict=True)]
+            return [
+                simd.fused(b, v, v, total)
+                for v, total in zip((error, x, passed), state, strict=True)
+            ]
 
         sums = simd.loop(b, args[2], [simd.same(simd.FLOATS, 0.0)] * 3, register)
         totals = [simd.add_lanes(b, v, b.fadd) for v in sums]
         return context.make_tuple(b, signature.return_type, totals)
+
     f, n = types.float32, types.intp
     return types.UniTuple(f, 3)(x, n, n, f, f, f), emit
 
@@ -251,6 +264,7 @@ def measure(x, scale, zero_point, qmin, qmax):
 @intrinsic
 def _ends(typingctx, x, registers):
     """Smallest and largest of the first registers of x (n,), at least one."""
+
     def emit(context, b, signature, args):
         begin = simd.data(context, b, signature.args[0], args[0])
 
@@ -268,6 +282,7 @@ def _ends(typingctx, x, registers):
             pairs = [choose(b, *ends_of[:2]), choose(b, *ends_of[2:])]
             results.append(simd.add_lanes(b, choose(b, *pairs), partial(choose, b)))
         return context.make_tuple(b, signature.return_type, results)
+
     return types.UniTuple(types.float32, 2)(x, types.intp), emit
 
 

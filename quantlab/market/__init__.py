@@ -17,14 +17,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
             "fetch_klines",
             "load_candles",
         ],
-        "candles": [
-            "CacheError",
-            "CandleError",
-            "Candles",
-            "Source",
-            "load_cache",
-            "save_cache",
-        ],
+        "candles": ["CacheError", "CandleError", "Candles", "Source", "load_cache", "save_cache"],
         "features": [
             "FeatureScaler",
             "Features",

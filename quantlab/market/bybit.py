@@ -122,7 +122,10 @@ class _Client:
 
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(1 + RETRIES),
-            retry=worth_it, wait=wait, sleep=self.sleep, reraise=True,
+            retry=worth_it,
+            wait=wait,
+            sleep=self.sleep,
+            reraise=True,
         )
         return retrying(self._once, query)
 
@@ -429,8 +432,6 @@ def _noted(candles: Candles, note: str, say: bool = False) -> Candles:
     return replace(candles, source=Source(old.kind, old.host, joined))
 
 
-def _synthetic(
-    symbol: str, n: int, interval: str, category: str, seed: int, why: str
-) -> Candles:
+def _synthetic(symbol: str, n: int, interval: str, category: str, seed: int, why: str) -> Candles:
     candles = synthetic_candles(n, seed=seed, interval=interval)
     return _noted(candles, f"fall-back to synthetic candles, not {symbol}: {why}", say=True)

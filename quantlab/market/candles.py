@@ -245,11 +245,23 @@ def save_cache(candles: Candles, path: str | Path, now: int) -> None:
     if path.exists():
         columns = _join(load_cache(path), candles, path)
     host = candles.source.host
-    merged = Candles(**columns, symbol=candles.symbol, category=candles.category,
-                     interval=candles.interval, source=Source("cache", host))
-    meta = {"host": host, "category": candles.category, "symbol": candles.symbol,
-            "interval": candles.interval, "span": merged.span, "rows": len(merged),
-            "saved": int(now), "sha256": _digest(columns)}
+    merged = Candles(
+        **columns,
+        symbol=candles.symbol,
+        category=candles.category,
+        interval=candles.interval,
+        source=Source("cache", host),
+    )
+    meta = {
+        "host": host,
+        "category": candles.category,
+        "symbol": candles.symbol,
+        "interval": candles.interval,
+        "span": merged.span,
+        "rows": len(merged),
+        "saved": int(now),
+        "sha256": _digest(columns),
+    }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, meta=np.array(json.dumps(meta)), **columns)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -285,8 +297,13 @@ def load_cache(path: str | Path) -> Candles:
             raise ValueError("its sha256 does not fit its rows")
         saved = datetime.fromtimestamp(meta["saved"] / 1000, UTC)
         source = Source("cache", meta["host"], f"saved {saved:%Y-%m-%d %H:%M} UTC")
-        candles = Candles(**columns, symbol=meta["symbol"], category=meta["category"],
-                          interval=meta["interval"], source=source)
+        candles = Candles(
+            **columns,
+            symbol=meta["symbol"],
+            category=meta["category"],
+            interval=meta["interval"],
+            source=source,
+        )
         if meta["rows"] != len(candles) or list(candles.span) != meta["span"]:
             raise ValueError("its row count or span does not fit its rows")
         if candles.span[1] > meta["saved"]:

@@ -106,9 +106,7 @@ def candle_features(candles: Candles, window: int = 288) -> Features:
 
 
 def chronological_split(
-    n: int | Features,
-    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
-    embargo: int = 0,
+    n: int | Features, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2), embargo: int = 0
 ) -> tuple[slice, slice, slice]:
     """Slices for training, validation and test, in the order of time.
 

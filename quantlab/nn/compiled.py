@@ -59,16 +59,19 @@ def _check(layer: Any) -> None:
     elif p.bits > 8 or layer.weight.codes.max() > 127:
         problem = f"its weights have {p.bits} bits; expected codes that fit int8"
     elif p.axis is not None and p.axis % 2 != (0 if p.block_size is None else 1):
-        problem = (f"its scales lie along axis {p.axis}; expected one per output (axis 0) or "
-                   "blocks of its inputs (axis 1)")
+        problem = (
+            f"its scales lie along axis {p.axis}; expected one per output (axis 0) or "
+            "blocks of its inputs (axis 1)"
+        )
     if problem:
         raise ValueError(f"compile: a layer of shape {layer.shape} cannot be compiled: {problem}")
 
 
 def _plan(inference: Any, layer: Any, last: bool, weights: Any) -> Any:
     if isinstance(layer, BinaryLinearLayer):
-        return inference.BinaryLayer(layer.weight.words, layer.weight.alpha, layer._offset,
-                                     layer.center, weights)
+        return inference.BinaryLayer(
+            layer.weight.words, layer.weight.alpha, layer._offset, layer.center, weights
+        )
     if isinstance(layer, LinearLayer) or layer.activation is None:
         weight = layer.weight if isinstance(layer, LinearLayer) else layer._values
         if last and inference.FewOutputs.fits(weight):
@@ -92,8 +95,11 @@ def _step(layer: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _plain(layer: Any) -> Callable[[np.ndarray], np.ndarray]:
-    integer = (isinstance(layer, QuantizedLinearLayer) and layer.activation is not None
-               and layer.weight.params.block_size is None)
+    integer = (
+        isinstance(layer, QuantizedLinearLayer)
+        and layer.activation is not None
+        and layer.weight.params.block_size is None
+    )
     return layer.integer_forward if integer else layer.forward
 
 
@@ -107,8 +113,12 @@ def _packed(layer: Any) -> Callable[[np.ndarray], np.ndarray]:
     zero, (outputs, groups) = int(grid.zero_point), step.shape
     if codes.min() >= -8 and codes.max() <= 7:
         weights = int4.pack(codes, step)
-        return lambda x: int4.multiply(*int4.pack_inputs(quantize(x, grid).codes, groups), zero,
-                                       *weights, outputs) + bias
+        return lambda x: (
+            int4.multiply(
+                *int4.pack_inputs(quantize(x, grid).codes, groups), zero, *weights, outputs
+            )
+            + bias
+        )
     if groups > 1:
         return layer.forward
     panels, sums = gemm.pack_panels(codes)
@@ -118,6 +128,7 @@ def _packed(layer: Any) -> Callable[[np.ndarray], np.ndarray]:
         out = np.empty((x.shape[0], outputs), np.int32)
         sums = gemm.multiply(*gemm.prepare(quantize(x, grid).codes), panels, start, out)
         return sums.astype(np.float32) * scale + bias
+
     return forward
 
 

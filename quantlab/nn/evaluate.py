@@ -92,9 +92,7 @@ def paired_interval(
     a = _shares("paired_interval", correct_a)
     b = _shares("paired_interval", correct_b)
     if a.shape != b.shape:
-        raise ValueError(
-            f"paired_interval: {len(a)} rows against {len(b)}; expected the same rows"
-        )
+        raise ValueError(f"paired_interval: {len(a)} rows against {len(b)}; expected the same rows")
     return _bootstrap("paired_interval", a - b, blocks, confidence, seed)
 
 
@@ -134,7 +132,13 @@ def _bootstrap(
         return 100.0 * sums.sum(axis=axis) / counts.sum(axis=axis)
 
     interval = bootstrap(
-        (sums, counts), percent, paired=True, vectorized=True, method="percentile",
-        confidence_level=confidence, n_resamples=2000, rng=seed,
+        (sums, counts),
+        percent,
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        confidence_level=confidence,
+        n_resamples=2000,
+        rng=seed,
     ).confidence_interval
     return float(percent(sums, counts)), float(interval.low), float(interval.high)

@@ -9,14 +9,9 @@ import numpy as np
 from quantlab import _checks
 from quantlab.binary import BinaryTensor, binarize, xnor_matmul
 from quantlab.calibration import choose_params
+from quantlab.integer import quantized_matmul
 from quantlab.scheme import QuantizationParams, QuantizationScheme
-from quantlab.tensor import (
-    QuantizedTensor,
-    dequantize,
-    fake_quantize,
-    quantize,
-    quantized_matmul,
-)
+from quantlab.tensor import QuantizedTensor, dequantize, fake_quantize, quantize
 
 
 def check_rows(where: str, x: np.ndarray, width: int) -> np.ndarray:
@@ -222,8 +217,10 @@ class BinaryLinearLayer:
     def __post_init__(self) -> None:
         n_out, n_in = self.weight.shape
         if self.weight.axis != 0:
-            raise ValueError("BinaryLinearLayer: weight has its channels along axis 1; expected "
-                             "(out, in) binarized along axis 0")
+            raise ValueError(
+                "BinaryLinearLayer: weight has its channels along axis 1; expected "
+                "(out, in) binarized along axis 0"
+            )
         self.bias = _checks.float32_array(self.bias, "BinaryLinearLayer", "bias")
         center = np.zeros(n_in) if self.center is None else self.center
         self.center = _checks.float32_array(center, "BinaryLinearLayer", "center")
@@ -235,9 +232,7 @@ class BinaryLinearLayer:
         self._offset = self.bias + self.weight.dequantize() @ self.center
 
     @classmethod
-    def from_linear(
-        cls, layer: LinearLayer, inputs: np.ndarray | None = None
-    ) -> BinaryLinearLayer:
+    def from_linear(cls, layer: LinearLayer, inputs: np.ndarray | None = None) -> BinaryLinearLayer:
         """Binarize a float layer; `inputs` (rows, in) give the center, their mean per column."""
         center = None
         if inputs is not None:

@@ -11,14 +11,7 @@ import numpy as np
 from quantlab.nn.compiled import compile_layers
 from quantlab.nn.evaluate import decisions
 from quantlab.nn.layers import LinearLayer, check_rows
-from quantlab.nn.training import (
-    Pairs,
-    flatten,
-    forward,
-    loss_and_gradients,
-    train,
-    unflatten,
-)
+from quantlab.nn.training import Pairs, flatten, forward, loss_and_gradients, train, unflatten
 
 
 def check_labels(where: str, y: np.ndarray, rows: int, outputs: int) -> np.ndarray:
@@ -98,9 +91,7 @@ class TradingModel:
         self.sizes = tuple(int(n) for n in sizes)
         self.seed = seed
         rng = np.random.default_rng(seed)
-        self.layers = [
-            LinearLayer.init(n_in, n_out, rng) for n_in, n_out in pairwise(self.sizes)
-        ]
+        self.layers = [LinearLayer.init(n_in, n_out, rng) for n_in, n_out in pairwise(self.sizes)]
         self.history: dict[str, list[float]] = {}
 
     def __repr__(self) -> str:
@@ -149,12 +140,24 @@ class TradingModel:
         rows, held_out = split_rows(
             "TradingModel.fit", x, y, validation, validation_fraction, self.sizes
         )
-        check_options("TradingModel.fit", epochs=epochs, batch_size=batch_size,
-                      learning_rate=learning_rate, patience=patience)
+        check_options(
+            "TradingModel.fit",
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            patience=patience,
+        )
         theta = flatten(self._pairs())
         self.history = train(
-            theta, self.sizes, rows, held_out, epochs=epochs, batch_size=batch_size,
-            learning_rate=learning_rate, patience=patience, weight_decay=weight_decay,
+            theta,
+            self.sizes,
+            rows,
+            held_out,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            patience=patience,
+            weight_decay=weight_decay,
             seed=self.seed if seed is None else seed,
         )
         self.layers = [LinearLayer(w.copy(), b.copy()) for w, b in unflatten(theta, self.sizes)]

@@ -11,12 +11,7 @@ from quantlab.calibration import choose_params
 from quantlab.error import saturation_rate, snr_db
 from quantlab.nn.compiled import compile_layers
 from quantlab.nn.evaluate import decisions
-from quantlab.nn.layers import (
-    BinaryLinearLayer,
-    LinearLayer,
-    QuantizedLinearLayer,
-    check_rows,
-)
+from quantlab.nn.layers import BinaryLinearLayer, LinearLayer, QuantizedLinearLayer, check_rows
 from quantlab.nn.model import TradingModel
 from quantlab.scheme import QuantizationParams, QuantizationScheme
 from quantlab.tensor import QuantizedTensor, quantize
@@ -40,9 +35,7 @@ def weight_params(
     return choose_params(weight, scheme, bits, method=method, axis=1, block_size=block)
 
 
-def activation_params(
-    x: np.ndarray, bits: int, method: str = "minmax"
-) -> QuantizationParams:
+def activation_params(x: np.ndarray, bits: int, method: str = "minmax") -> QuantizationParams:
     """Return the unsigned, asymmetric, per-tensor grid of a layer's inputs x (rows, in)."""
     scheme = QuantizationScheme.ASYMMETRIC_PER_TENSOR
     return choose_params(x, scheme, bits, method=method, signed=False)
@@ -125,19 +118,19 @@ class QuantizedModel:
             for layer, a in zip(self.reference.layers, self.reference.activations(x), strict=True)
         ]
         report = []
-        for i, (layer, original) in enumerate(
-            zip(self.layers, self.reference.layers, strict=True)
-        ):
+        for i, (layer, original) in enumerate(zip(self.layers, self.reference.layers, strict=True)):
             static = layer.activation is not None and not layer.dynamic
-            report.append({
-                "layer": i,
-                "shape": layer.shape,
-                "weight_bits": layer.weight_bits,
-                "weight_snr_db": snr_db(original.weight, layer.weight.dequantize()),
-                "output_snr_db": snr_db(wanted[i], outputs[i]),
-                "saturation": saturation_rate(inputs[i], layer.activation) if static else 0.0,
-                "bytes": layer.nbytes,
-            })
+            report.append(
+                {
+                    "layer": i,
+                    "shape": layer.shape,
+                    "weight_bits": layer.weight_bits,
+                    "weight_snr_db": snr_db(original.weight, layer.weight.dequantize()),
+                    "output_snr_db": snr_db(wanted[i], outputs[i]),
+                    "saturation": saturation_rate(inputs[i], layer.activation) if static else 0.0,
+                    "bytes": layer.nbytes,
+                }
+            )
         return report
 
     def _forward(self, x: np.ndarray, where: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -192,9 +185,7 @@ def post_training_quantize(
     bits = _bits_per_layer(weight_bits, len(model.layers))
     needs_data = activation_bits is not None and not dynamic
     if calibration is not None:
-        calibration = check_rows(
-            "post_training_quantize: calibration", calibration, model.sizes[0]
-        )
+        calibration = check_rows("post_training_quantize: calibration", calibration, model.sizes[0])
     elif needs_data:
         raise ValueError(
             "post_training_quantize: calibration is None; static activation grids need rows "
@@ -209,8 +200,12 @@ def post_training_quantize(
     elif dynamic and activation_bits is not None:
         grids = [QuantizationParams(1.0, 0, activation_bits, signed=False)] * len(model.layers)
     layers = [
-        quantize_layer(layer, weight_params(layer.weight, scheme, b, method, block_size), grid,
-                       dynamic and grid is not None)
+        quantize_layer(
+            layer,
+            weight_params(layer.weight, scheme, b, method, block_size),
+            grid,
+            dynamic and grid is not None,
+        )
         for layer, b, grid in zip(model.layers, bits, grids, strict=True)
     ]
     return QuantizedModel(layers, model.copy())

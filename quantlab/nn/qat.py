@@ -46,8 +46,7 @@ class _FakeQuantizer:
     def weights(self, pairs: Pairs) -> Pairs:
         """Return the pairs with weights rounded to the grid of their present range."""
         self._weight_grids = [
-            weight_params(w, self.scheme, self.bits, self.method, self.block_size)
-            for w, _ in pairs
+            weight_params(w, self.scheme, self.bits, self.method, self.block_size) for w, _ in pairs
         ]
         return [
             (fake_quantize(w, grid), b)
@@ -108,16 +107,23 @@ def quantization_aware_train(
     if not isinstance(model, TradingModel):
         raise ValueError(f"{where}: model is a {type(model).__name__}; expected a TradingModel")
     rows, held_out = split_rows(where, x, y, validation, validation_fraction, model.sizes)
-    check_options(where, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate,
-                  patience=patience)
-    quantizer = _FakeQuantizer(
-        scheme, bits, activation_bits, method, activation_method, block_size
+    check_options(
+        where, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, patience=patience
     )
+    quantizer = _FakeQuantizer(scheme, bits, activation_bits, method, activation_method, block_size)
     theta = flatten([(layer.weight, layer.bias) for layer in model.layers])
     history = train(
-        theta, model.sizes, rows, held_out, epochs=epochs, batch_size=batch_size,
-        learning_rate=learning_rate, patience=patience, weight_decay=weight_decay,
-        seed=model.seed if seed is None else seed, quantizer=quantizer,
+        theta,
+        model.sizes,
+        rows,
+        held_out,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        patience=patience,
+        weight_decay=weight_decay,
+        seed=model.seed if seed is None else seed,
+        quantizer=quantizer,
     )
     grids = quantizer.grids or [None] * len(model.layers)
     layers = [

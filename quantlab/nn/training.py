@@ -146,7 +146,10 @@ class Adam:
         decay: np.ndarray | None = None,
     ) -> None:
         self.learning_rate, self.beta1, self.beta2, self.epsilon = (
-            learning_rate, beta1, beta2, epsilon,
+            learning_rate,
+            beta1,
+            beta2,
+            epsilon,
         )
         self.decay = decay
         self.steps = 0
@@ -266,9 +269,7 @@ def _gradients(
     return loss
 
 
-def _loss(
-    pairs: Pairs, rows: tuple[np.ndarray, np.ndarray], quantizer: Quantizer | None
-) -> float:
+def _loss(pairs: Pairs, rows: tuple[np.ndarray, np.ndarray], quantizer: Quantizer | None) -> float:
     """Return the mean loss on held-out rows, on the grid if there is one."""
     if quantizer is None:
         logits = forward(pairs, rows[0])[2]

@@ -92,8 +92,9 @@ def bits_color(bits: int) -> tuple[float, float, float, float]:
 
 def limit_span(ax: Axes, low: float, high: float, label: str | None = None) -> None:
     """Hatch the stretch of the x axis that a limit or a clip takes away. Taught in chapter 2."""
-    ax.axvspan(low, high, facecolor="none", edgecolor=COLORS["limit"], hatch="///", lw=0,
-               label=label)
+    ax.axvspan(
+        low, high, facecolor="none", edgecolor=COLORS["limit"], hatch="///", lw=0, label=label
+    )
 
 
 def table(rows: Iterable[Iterable], columns: list[str], *, caption: str = ""):

@@ -27,6 +27,7 @@ def show_seconds(seconds: float) -> str:
 @dataclass(frozen=True)
 class Comparison:
     """Seconds per call of each function and round, and the name to compare with."""
+
     seconds: dict[str, np.ndarray]
     baseline: str
 
@@ -44,12 +45,24 @@ class Comparison:
 
     def rows(self) -> list[list[str]]:
         """Name, median, minimum and speedup, ready for ``figures.table``."""
-        return [[name, show_seconds(self.median(name)), show_seconds(self.minimum(name)),
-                 f"{self.speedup(name):.2g}"] for name in self.seconds]
+        return [
+            [
+                name,
+                show_seconds(self.median(name)),
+                show_seconds(self.minimum(name)),
+                f"{self.speedup(name):.2g}",
+            ]
+            for name in self.seconds
+        ]
 
 
-def compare(calls: Mapping[str, Callable[[], object]], baseline: str | None = None, *,
-            rounds: int = 15, at_least: float = 2e-3) -> Comparison:
+def compare(
+    calls: Mapping[str, Callable[[], object]],
+    baseline: str | None = None,
+    *,
+    rounds: int = 15,
+    at_least: float = 2e-3,
+) -> Comparison:
     """Time functions without arguments against each other, in interleaved rounds.
 
     Each runs twice outside the count, for compilation and cold caches. A round times each once,
@@ -62,8 +75,10 @@ def compare(calls: Mapping[str, Callable[[], object]], baseline: str | None = No
     """
     baseline = next(iter(calls), None) if baseline is None else baseline
     if baseline not in calls or rounds < 1:
-        raise ValueError(f"compare: baseline {baseline!r} with calls {list(calls)} and {rounds} "
-                         "rounds; expected a baseline among the calls, 1 round or more")
+        raise ValueError(
+            f"compare: baseline {baseline!r} with calls {list(calls)} and {rounds} "
+            "rounds; expected a baseline among the calls, 1 round or more"
+        )
     warm = {name: (_timed(call, 1), _timed(call, 1))[1] for name, call in calls.items()}
     repeats = {name: 1 + int(at_least / max(once, 1e-8)) for name, once in warm.items()}
     seconds = {name: np.empty(rounds) for name in calls}
@@ -86,5 +101,7 @@ def machine() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     numba = f"numba {version('numba')}" if find_spec("numba") else "no numba"
-    return (f"{(names or [platform.machine()])[0]} · {os.cpu_count()} cores · "
-            f"Python {platform.python_version()} · NumPy {np.__version__} · {numba}")
+    return (
+        f"{(names or [platform.machine()])[0]} · {os.cpu_count()} cores · "
+        f"Python {platform.python_version()} · NumPy {np.__version__} · {numba}"
+    )

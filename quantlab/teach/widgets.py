@@ -149,8 +149,10 @@ class ArrayExplorer(_Explorer):
         groups = [_checks.integer(g, me, "group size", 1, columns) for g in groups]
         bad = [g for g in groups if columns % g]
         if bad:
-            raise ValueError(f"{me}: groups of {bad[0]} do not divide the {columns} values of a "
-                             f"{channel}; choose a divisor of {columns}")
+            raise ValueError(
+                f"{me}: groups of {bad[0]} do not divide the {columns} values of a "
+                f"{channel}; choose a divisor of {columns}"
+            )
         fits = isinstance(granularity, (int, np.integer)) and granularity > 0
         if fits and columns % granularity == 0 and str(granularity) not in sizes:
             sizes.append(str(granularity))
@@ -165,20 +167,30 @@ class ArrayExplorer(_Explorer):
             raise ValueError(f"{me}: clip is {clip}; expected a percentile from 90 to 100")
         panels = _all_of(me, "panels", panels, _PANELS)
         if rows == 1 and "channels" in panels:
-            raise ValueError(f"{me}: panel 'channels' needs data of shape (channels, n), got "
-                             f"({columns},)")
+            raise ValueError(
+                f"{me}: panel 'channels' needs data of shape (channels, n), got ({columns},)"
+            )
         chosen = _all_of(me, "controls", controls, _CONTROLS)
         if len(self._arrays) > 1:
             chosen = ["data", *(c for c in chosen if c != "data")]
         else:
             chosen = [c for c in chosen if c != "data"]
         if len(sizes) == 1 and "granularity" in chosen:
-            raise ValueError(f"{me}: control 'granularity' has one choice for shape ({columns},); "
-                             "pass rows of channels or groups=(size, ...)")
+            raise ValueError(
+                f"{me}: control 'granularity' has one choice for shape ({columns},); "
+                "pass rows of channels or groups=(size, ...)"
+            )
         spec = {
-            "title": f"Explorer: {name}, quantized", "name": name, "unit": unit, "note": note,
-            "caption": caption, "channel": channel, "controls": chosen, "panels": panels,
-            "granularities": sizes, "start": start,
+            "title": f"Explorer: {name}, quantized",
+            "name": name,
+            "unit": unit,
+            "note": note,
+            "caption": caption,
+            "channel": channel,
+            "controls": chosen,
+            "panels": panels,
+            "granularities": sizes,
+            "start": start,
             "arrays": [{"label": k, "rows": rows, "columns": columns} for k in self._arrays],
         }
         packed = b"".join(a.tobytes() for a in self._arrays.values())
@@ -187,8 +199,10 @@ class ArrayExplorer(_Explorer):
     def __repr__(self) -> str:
         s, a = self.spec, self._arrays[self.array]
         bits = f"{self.bits} bit{'s' * (self.bits > 1)}"
-        return (f"ArrayExplorer({s['name']}: {a.size:,} values; {bits}, {self.scheme}, "
-                f"clip {self.clip:g} %, one scale per {self._per()})")
+        return (
+            f"ArrayExplorer({s['name']}: {a.size:,} values; {bits}, {self.scheme}, "
+            f"clip {self.clip:g} %, one scale per {self._per()})"
+        )
 
     def _per(self) -> str:
         return self.granularity if self.granularity.isalpha() else f"group of {self.granularity}"
@@ -213,12 +227,24 @@ class ArrayExplorer(_Explorer):
         n = min(a.shape[1], 150)
         label = f"{self.spec['name']} ({self.spec['unit']})".replace(" ()", "")
         left.plot(a[0, :n], color=COLORS["signal"], linewidth=1.2, label="signal")
-        left.step(range(n), fake_quantize(a, self.params())[0, :n], where="mid",
-                  color=COLORS["quantized"], linewidth=1.6, label=f"{self.bits} bits")
+        left.step(
+            range(n),
+            fake_quantize(a, self.params())[0, :n],
+            where="mid",
+            color=COLORS["quantized"],
+            linewidth=1.6,
+            label=f"{self.bits} bits",
+        )
         left.set(xlabel="sample", ylabel=label)
         snr = np.array([snr_db(a, fake_quantize(a, self.params(b))) for b in range(1, 17)])
-        right.plot(range(1, 17), np.where(np.isfinite(snr), snr, np.nan), "o", markersize=4,
-                   color=COLORS["quantized"], label="measured")
+        right.plot(
+            range(1, 17),
+            np.where(np.isfinite(snr), snr, np.nan),
+            "o",
+            markersize=4,
+            color=COLORS["quantized"],
+            label="measured",
+        )
         slope = 20 * math.log10(2)
         rms, fine = np.sqrt(np.mean(a.astype(np.float64) ** 2)), self.params(16)
         if self.granularity == "tensor" and rms:
@@ -245,8 +271,10 @@ def _rows(data: Any, me: str) -> dict[str, np.ndarray]:
         raise ValueError(f"{me}: data has arrays of shapes {shapes or 'none'}; expected one shape")
     total = sum(a.size for a in arrays.values())
     if total > _MOST_VALUES:
-        raise ValueError(f"{me}: data has {total:,} values; pass at most {_MOST_VALUES:,} "
-                         "(a slice), so that a slider step stays fast")
+        raise ValueError(
+            f"{me}: data has {total:,} values; pass at most {_MOST_VALUES:,} "
+            "(a slice), so that a slider step stays fast"
+        )
     return arrays
 
 
@@ -313,34 +341,50 @@ class GridExplorer(_Explorer):
         for name, m in measures.items():
             unknown = set(m) - {"values", "low", "high", "law", "unit", "reference"}
             if "values" not in m or unknown:
-                raise ValueError(f"{me}: measure {name!r} has keys {sorted(m)}; expected values "
-                                 "and some of low, high, law, unit, reference")
+                raise ValueError(
+                    f"{me}: measure {name!r} has keys {sorted(m)}; expected values "
+                    "and some of low, high, law, unit, reference"
+                )
             parts = {}
             for key in ("values", "low", "high", "law"):
                 if m.get(key) is None:
                     continue
                 a = np.asarray(m[key], np.float64).astype(np.float32)
                 if a.shape != shape:
-                    raise ValueError(f"{me}: {key} of {name!r} has shape {a.shape}; dims "
-                                     f"{', '.join(dims)} need {shape}")
+                    raise ValueError(
+                        f"{me}: {key} of {name!r} has shape {a.shape}; dims "
+                        f"{', '.join(dims)} need {shape}"
+                    )
                 parts[key], offset = offset, offset + a.size
                 buffer.append(np.ascontiguousarray(a))
-            lines = [*([m["reference"]] if m.get("reference") else []),
-                     *self._references.get(name, [])]
-            described.append({"name": name, "unit": m.get("unit", ""), "parts": parts,
-                              "references": [[str(k), float(v)] for k, v in lines]})
+            lines = [
+                *([m["reference"]] if m.get("reference") else []),
+                *self._references.get(name, []),
+            ]
+            described.append(
+                {
+                    "name": name,
+                    "unit": m.get("unit", ""),
+                    "parts": parts,
+                    "references": [[str(k), float(v)] for k, v in lines],
+                }
+            )
         self._arrays = np.concatenate([a.ravel() for a in buffer])
         spec = {
-            "title": f"Explorer: measurements over {', '.join(dims)}", "x": self._x, "note": note,
-            "dims": [{"name": k, "values": v, "unit": self._units.get(k, "")}
-                     for k, v in dims.items()],
-            "measures": described, "start": point, "caption": self._caption,
+            "title": f"Explorer: measurements over {', '.join(dims)}",
+            "x": self._x,
+            "note": note,
+            "dims": [
+                {"name": k, "values": v, "unit": self._units.get(k, "")} for k, v in dims.items()
+            ],
+            "measures": described,
+            "start": point,
+            "caption": self._caption,
             "refresh": self._refresh is not None,
         }
         first = described[0]["name"]
         measure = self.measure if self.measure in measures else first
-        return {"spec": spec, "values": self._arrays.tobytes(), "point": point,
-                "measure": measure}
+        return {"spec": spec, "values": self._arrays.tobytes(), "point": point, "measure": measure}
 
     def _hear(self, _widget: Any, message: dict, _buffers: Any) -> None:
         """Answers from the kernel: that it is alive, and new measurements when asked."""
@@ -367,11 +411,14 @@ class GridExplorer(_Explorer):
 
     def figure(self) -> Figure:
         """The still: the chosen measure against x, the current settings in orange."""
-        dims, m = self.spec["dims"], next(
-            m for m in self.spec["measures"] if m["name"] == self.measure)
+        dims, m = (
+            self.spec["dims"],
+            next(m for m in self.spec["measures"] if m["name"] == self.measure),
+        )
         shape = tuple(len(d["values"]) for d in dims)
-        part = {k: self._arrays[o:o + math.prod(shape)].reshape(shape)
-                for k, o in m["parts"].items()}
+        part = {
+            k: self._arrays[o : o + math.prod(shape)].reshape(shape) for k, o in m["parts"].items()
+        }
         x = next(d for d in dims if d["name"] == self._x)
         at = range(len(x["values"]))
         numeric = all(isinstance(v, (int, float)) for v in x["values"])
@@ -382,18 +429,38 @@ class GridExplorer(_Explorer):
             ax.plot(where, part["values"][index], color=COLORS["limit"], linewidth=0.8)
         here = tuple(slice(None) if d is x else self.point[d["name"]] for d in dims)
         if "low" in part and "high" in part:
-            ax.fill_between(where, part["low"][here], part["high"][here], alpha=0.2, linewidth=0,
-                            color=COLORS["quantized"], label="interval")
+            ax.fill_between(
+                where,
+                part["low"][here],
+                part["high"][here],
+                alpha=0.2,
+                linewidth=0,
+                color=COLORS["quantized"],
+                label="interval",
+            )
         for label, value in m["references"]:
             ax.axhline(value, color=COLORS["signal"], linewidth=1)
-            ax.annotate(f"{label} {value:.4g}", (1, value), xycoords=("axes fraction", "data"),
-                        ha="right", va="bottom", fontsize=8)
+            ax.annotate(
+                f"{label} {value:.4g}",
+                (1, value),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                fontsize=8,
+            )
         if "law" in part:
             ax.plot(where, part["law"][here], **LAW, label="law")
-        label = ", ".join(f"{d['name']} {d['values'][self.point[d['name']]]}"
-                          for d in dims if d is not x)
-        ax.plot(where, part["values"][here], "o-", color=COLORS["quantized"], markersize=4,
-                label=label or m["name"])
+        label = ", ".join(
+            f"{d['name']} {d['values'][self.point[d['name']]]}" for d in dims if d is not x
+        )
+        ax.plot(
+            where,
+            part["values"][here],
+            "o-",
+            color=COLORS["quantized"],
+            markersize=4,
+            label=label or m["name"],
+        )
         if numeric and min(where) > 0 and max(where) / min(where) >= 50:
             ax.set_xscale("log")
         ax.set_xticks(list(where), [str(v) for v in x["values"]])

@@ -49,5 +49,7 @@ def times(book):
     if kept:
         (book.parent / "browser-times.json").write_text(json.dumps(kept, indent=1), "utf-8")
         worst = {k: max(t[k] for t in kept.values()) for k in ("first plot", "step")}
-        print(f"\nfirst plot within {worst['first plot']} ms of opening a page, "
-              f"a step redraws in {worst['step']} ms (median of the slowest page)")
+        print(
+            f"\nfirst plot within {worst['first plot']} ms of opening a page, "
+            f"a step redraws in {worst['step']} ms (median of the slowest page)"
+        )

@@ -19,8 +19,13 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost",
 ]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -89,8 +94,10 @@ def visit(browser, address: str, *, width: int = 1200, dark: bool = False, scrip
 
     context.route("**/*", gate)
     page = context.new_page()
-    page.on("console", lambda m: m.type in ("error", "warning")
-            and problems.append(f"console {m.type}: {m.text}"))
+    page.on(
+        "console",
+        lambda m: m.type in ("error", "warning") and problems.append(f"console {m.type}: {m.text}"),
+    )
     page.on("pageerror", lambda e: problems.append(f"script error: {e}"))
     page.on("response", missing)
     page.on("requestfailed", lambda r: problems.append(f"failed: {r.url} {r.failure}"))

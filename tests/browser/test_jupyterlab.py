@@ -24,20 +24,41 @@ CELLS = [
 def lab(tmp_path):
     """A JupyterLab of its own on loopback, with one notebook; gives the notebook's address."""
     pytest.importorskip("jupyterlab", reason="no jupyterlab: explorers are not tried with a kernel")
-    cells = [{"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None,
-              "id": f"c{i}", "source": text} for i, text in enumerate(CELLS)]
+    cells = [
+        {
+            "cell_type": "code",
+            "metadata": {},
+            "outputs": [],
+            "execution_count": None,
+            "id": f"c{i}",
+            "source": text,
+        }
+        for i, text in enumerate(CELLS)
+    ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
     (tmp_path / "try.ipynb").write_text(json.dumps(notebook), "utf-8")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
-               "--ip=127.0.0.1", "--IdentityProvider.token=", "--LabApp.news_url=",
-               f"--ServerApp.root_dir={tmp_path}", "--LabApp.check_for_updates_class="
-               "jupyterlab.NeverCheckForUpdate"]
-    home = {**os.environ, "JUPYTER_CONFIG_DIR": str(tmp_path / ".config"),
-            "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / ".work")}
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        "--ip=127.0.0.1",
+        "--IdentityProvider.token=",
+        "--LabApp.news_url=",
+        f"--ServerApp.root_dir={tmp_path}",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    home = {
+        **os.environ,
+        "JUPYTER_CONFIG_DIR": str(tmp_path / ".config"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / ".work"),
+    }
     log = (tmp_path / "lab.log").open("w")
     process = subprocess.Popen(command, env=home, stdout=log, stderr=log)
     address = f"http://127.0.0.1:{port}"

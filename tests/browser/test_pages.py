@@ -35,9 +35,11 @@ def test_page_opens_and_every_control_moves_by_script(browser, book, site, times
             assert walk == {"broken": 0, "back": True}, where
         drawn = "performance.getEntriesByName('explorer-drawn')[0]?.startTime"
         if explorers(page):
-            times[f"{scheme}: {path}"] = {"first plot": round(page.evaluate(drawn)),
-                                          "step": round(median(steps), 1),
-                                          "slowest step": round(max(steps), 1)}
+            times[f"{scheme}: {path}"] = {
+                "first plot": round(page.evaluate(drawn)),
+                "step": round(median(steps), 1),
+                "slowest step": round(max(steps), 1),
+            }
         assert not problems, "\n".join(problems)
 
 

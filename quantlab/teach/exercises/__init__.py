@@ -69,8 +69,10 @@ def check(key: str, attempt: Callable) -> Report:
         try:
             answer = attempt(*_copies(case))
         except Exception as error:  # the reader's code may raise anything: show it, with the case
-            return Report("wrong", f"{key}: your function raised {type(error).__name__} on case "
-                                   f"{number}: {error}")
+            return Report(
+                "wrong",
+                f"{key}: your function raised {type(error).__name__} on case {number}: {error}",
+            )
         if answer is None or answer is Ellipsis:
             return Report("not attempted", f"{key}: not attempted yet.")
         answers.append(_parts(answer))
@@ -78,8 +80,11 @@ def check(key: str, attempt: Callable) -> Report:
     if _same(answers, expected, exercise.tolerance):
         how = "exact" if exercise.tolerance == 0.0 else "right within rounding"
         count = sum(part.size for parts in expected for part in parts)
-        return Report("right", f"{key}: {how}; all {count:,} numbers of {len(expected)} "
-                               f"case{'s' if len(expected) > 1 else ''} agree.")
+        return Report(
+            "right",
+            f"{key}: {how}; all {count:,} numbers of {len(expected)} "
+            f"case{'s' if len(expected) > 1 else ''} agree.",
+        )
     for mistake, hint in exercise.mistakes:
         wrong = [_parts(mistake(*_copies(case))) for case in exercise.cases]
         if _same(answers, wrong, exercise.tolerance):
@@ -97,12 +102,17 @@ def _parts(answer) -> tuple[np.ndarray, ...]:
 
 
 def _same(answers, expected, tolerance: float) -> bool:
-    pairs = [(a, e) for left, right in zip(answers, expected, strict=True)
-             for a, e in zip(left, right, strict=False)]
+    pairs = [
+        (a, e)
+        for left, right in zip(answers, expected, strict=True)
+        for a, e in zip(left, right, strict=False)
+    ]
     if any(len(left) != len(right) for left, right in zip(answers, expected, strict=True)):
         return False
-    if any(a.shape != e.shape or (not np.issubdtype(a.dtype, np.number) and a.dtype != bool)
-           for a, e in pairs):
+    if any(
+        a.shape != e.shape or (not np.issubdtype(a.dtype, np.number) and a.dtype != bool)
+        for a, e in pairs
+    ):
         return False
     if tolerance == 0.0:
         return all(np.array_equal(a, e) for a, e in pairs)
@@ -126,6 +136,8 @@ def _difference(answers, expected) -> str:
                 where = f" (first at index {first})" if e.ndim else ""
                 unclear = np.isnan(gap).any()
                 size = "; some are not numbers" if unclear else f", by at most {gap.max():.3g}"
-                return (f"shapes agree; in case {number}, {wrong.sum():,} of {e.size:,} numbers "
-                        f"differ{where}{size}.")
+                return (
+                    f"shapes agree; in case {number}, {wrong.sum():,} of {e.size:,} numbers "
+                    f"differ{where}{size}."
+                )
     return "the numbers agree only within rounding; an exact answer is expected."

@@ -131,38 +131,85 @@ def _medians_apart(baseline, candidate):
 
 
 EXERCISES = (
-    Exercise("01-bytes", stored_bytes, LAYERS, (
-        (_no_scales, "you count the codes only. Each row brings a float32 scale: 4 bytes."),
-        (_one_scale, "you count one scale for the whole matrix; there is one for each row."),
-        (_cut_off, "27 bits do not fit into 3 bytes: round up, not down."),
-        (_padded_rows, "you start every row in a fresh byte. The codes run on as one stream, "
-                       "rounded up once."),
-        (_bits_for_bytes, "these are bits; 8 of them make a byte."),
-    )),
-    Exercise("01-read", read_milliseconds, READS, (
-        (_mixed_prefixes, "you mix prefixes: 2**20 for mega above the line, 10**9 for giga below. "
-                          "That is 5 % off."),
-        (_one_model, "you read one model; all of them vote on each decision."),
-        (_seconds, "these are seconds; milliseconds are wanted."),
-        (_gigabits, "bandwidth is in gigabytes here, not gigabits: drop the 8."),
-    ), tolerance=1e-9),
-    Exercise("01-flips", flips, PAIRS, (
-        (_rounded_to_percent, "you count probabilities that moved by a percent. "
-                              "A flip is a decision that changed: compare logit > 0."),
-        (_rounded_to_one, "nearly right: a probability rounded in float32 is exactly 0.5 for a "
-                          "tiny positive logit, and rounds to 0. Compare the logits."),
-        (_opposite_signs, "right but at a logit of exactly 0, where the product of the signs is "
-                          "0: that row decides no, and it can flip."),
-        (_zero_is_yes, "a logit of exactly 0 decides no: > 0, not >= 0."),
-        (_net, "yes-to-no and no-to-yes cancel in your count. Compare row by row."),
-        (_share, "this is the share; percent is wanted."),
-    ), tolerance=1e-12),
-    Exercise("01-speedup", speedup, TIMES, (
-        (_means, "the first round holds the compilation, and a mean keeps every disturbance. "
-                 "Drop the first round and take a median."),
-        (_first_counted, "you take a median, but the first round, with its compilation, is in it."),
-        (_upside_down, "upside down: 4 times faster is baseline over candidate."),
-        (_medians_apart, "you take the medians apart. The two times of one round share the "
-                         "machine's state: divide within a round first."),
-    ), tolerance=1e-9),
+    Exercise(
+        "01-bytes",
+        stored_bytes,
+        LAYERS,
+        (
+            (_no_scales, "you count the codes only. Each row brings a float32 scale: 4 bytes."),
+            (_one_scale, "you count one scale for the whole matrix; there is one for each row."),
+            (_cut_off, "27 bits do not fit into 3 bytes: round up, not down."),
+            (
+                _padded_rows,
+                "you start every row in a fresh byte. The codes run on as one stream, "
+                "rounded up once.",
+            ),
+            (_bits_for_bytes, "these are bits; 8 of them make a byte."),
+        ),
+    ),
+    Exercise(
+        "01-read",
+        read_milliseconds,
+        READS,
+        (
+            (
+                _mixed_prefixes,
+                "you mix prefixes: 2**20 for mega above the line, 10**9 for giga below. "
+                "That is 5 % off.",
+            ),
+            (_one_model, "you read one model; all of them vote on each decision."),
+            (_seconds, "these are seconds; milliseconds are wanted."),
+            (_gigabits, "bandwidth is in gigabytes here, not gigabits: drop the 8."),
+        ),
+        tolerance=1e-9,
+    ),
+    Exercise(
+        "01-flips",
+        flips,
+        PAIRS,
+        (
+            (
+                _rounded_to_percent,
+                "you count probabilities that moved by a percent. "
+                "A flip is a decision that changed: compare logit > 0.",
+            ),
+            (
+                _rounded_to_one,
+                "nearly right: a probability rounded in float32 is exactly 0.5 for a "
+                "tiny positive logit, and rounds to 0. Compare the logits.",
+            ),
+            (
+                _opposite_signs,
+                "right but at a logit of exactly 0, where the product of the signs is "
+                "0: that row decides no, and it can flip.",
+            ),
+            (_zero_is_yes, "a logit of exactly 0 decides no: > 0, not >= 0."),
+            (_net, "yes-to-no and no-to-yes cancel in your count. Compare row by row."),
+            (_share, "this is the share; percent is wanted."),
+        ),
+        tolerance=1e-12,
+    ),
+    Exercise(
+        "01-speedup",
+        speedup,
+        TIMES,
+        (
+            (
+                _means,
+                "the first round holds the compilation, and a mean keeps every disturbance. "
+                "Drop the first round and take a median.",
+            ),
+            (
+                _first_counted,
+                "you take a median, but the first round, with its compilation, is in it.",
+            ),
+            (_upside_down, "upside down: 4 times faster is baseline over candidate."),
+            (
+                _medians_apart,
+                "you take the medians apart. The two times of one round share the "
+                "machine's state: divide within a round first.",
+            ),
+        ),
+        tolerance=1e-9,
+    ),
 )

@@ -124,35 +124,87 @@ def _upside_down(x, y):
 
 
 EXERCISES = (
-    Exercise("02-codes", codes, CODE_CASES, (
-        (_floor, "you floor. Floor moves every value down by half a step on average, and costs "
-                 "one whole bit; the rule rounds to the nearest code."),
-        (_half_up, "all codes are right but some ties: you round halves up. "
-                   "Which way does np.rint round 2.5?"),
-        (_half_away, "all codes are right but some ties: you round halves away from zero. "
-                     "The rule rounds halves to the even neighbor."),
-        (_zero_point_inside, "right but at ties with an odd zero point: you add the zero point "
-                             "before rounding. Round first, then add."),
-        (_truncate, "you cut the fraction off. An integer cast does that too; "
-                    "the rule rounds to the nearest code."),
-        (_no_clamp, "the codes leave the range [qmin, qmax]. Clamp after adding the zero point."),
-        (_no_zero_point, "you forgot the zero point."),
-        (_clamp_first, "you clamp before adding the zero point, so codes leave [qmin, qmax]."),
-    )),
-    Exercise("02-parameters", parameters, RANGES, (
-        (_zero_outside, "your range does not contain 0 for data such as [100, 101], "
-                        "so Z is no code at all. Extend the range to 0 first."),
-        (_zero_outside_clamped, "you clamp Z, but the scale still ignores 0: "
-                                "[100, 101] now saturates. Extend the range to 0 first."),
-        (_steps_as_codes, "you divide by 2**bits. There are 2**bits codes, "
-                          "and one step fewer between them."),
-        (_fractional_zero_point, "Z is a code, so it must be a whole number: round it. "
-                                 "Otherwise 0.0 has no exact code."),
-    ), tolerance=1e-6),
-    Exercise("02-snr", snr, SIGNALS, (
-        (_threshold, "an absolute threshold calls small signals perfect: at 16 bits a return of "
-                     "1e-3 has noise below it. Only identical arrays have infinite SNR."),
-        (_amplitude, "20 log10 is for a ratio of amplitudes; x**2 is already a power: 10 log10."),
-        (_upside_down, "signal over noise, not noise over signal: the sign is wrong."),
-    ), tolerance=1e-5),  # an answer in float32 is right too
+    Exercise(
+        "02-codes",
+        codes,
+        CODE_CASES,
+        (
+            (
+                _floor,
+                "you floor. Floor moves every value down by half a step on average, and costs "
+                "one whole bit; the rule rounds to the nearest code.",
+            ),
+            (
+                _half_up,
+                "all codes are right but some ties: you round halves up. "
+                "Which way does np.rint round 2.5?",
+            ),
+            (
+                _half_away,
+                "all codes are right but some ties: you round halves away from zero. "
+                "The rule rounds halves to the even neighbor.",
+            ),
+            (
+                _zero_point_inside,
+                "right but at ties with an odd zero point: you add the zero point "
+                "before rounding. Round first, then add.",
+            ),
+            (
+                _truncate,
+                "you cut the fraction off. An integer cast does that too; "
+                "the rule rounds to the nearest code.",
+            ),
+            (
+                _no_clamp,
+                "the codes leave the range [qmin, qmax]. Clamp after adding the zero point.",
+            ),
+            (_no_zero_point, "you forgot the zero point."),
+            (_clamp_first, "you clamp before adding the zero point, so codes leave [qmin, qmax]."),
+        ),
+    ),
+    Exercise(
+        "02-parameters",
+        parameters,
+        RANGES,
+        (
+            (
+                _zero_outside,
+                "your range does not contain 0 for data such as [100, 101], "
+                "so Z is no code at all. Extend the range to 0 first.",
+            ),
+            (
+                _zero_outside_clamped,
+                "you clamp Z, but the scale still ignores 0: "
+                "[100, 101] now saturates. Extend the range to 0 first.",
+            ),
+            (
+                _steps_as_codes,
+                "you divide by 2**bits. There are 2**bits codes, and one step fewer between them.",
+            ),
+            (
+                _fractional_zero_point,
+                "Z is a code, so it must be a whole number: round it. "
+                "Otherwise 0.0 has no exact code.",
+            ),
+        ),
+        tolerance=1e-6,
+    ),
+    Exercise(
+        "02-snr",
+        snr,
+        SIGNALS,
+        (
+            (
+                _threshold,
+                "an absolute threshold calls small signals perfect: at 16 bits a return of "
+                "1e-3 has noise below it. Only identical arrays have infinite SNR.",
+            ),
+            (
+                _amplitude,
+                "20 log10 is for a ratio of amplitudes; x**2 is already a power: 10 log10.",
+            ),
+            (_upside_down, "signal over noise, not noise over signal: the sign is wrong."),
+        ),
+        tolerance=1e-5,
+    ),  # an answer in float32 is right too
 )

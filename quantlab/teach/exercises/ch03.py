@@ -172,52 +172,137 @@ def _begins_again(pieces, bins):
 
 
 EXERCISES = (
-    Exercise("03-noise", noise, NOISES, (
-        (_all_codes, "the overload is right. Your granular part counts 2**b steps from -alpha to "
-                     "alpha; this grid has 2**b - 2, which is half as many at 2 bits."),
-        (_step_not_squared, "the overload is right; granular noise is the step squared over 12."),
-        (_overshoot_not_squared, "the granular part is right; noise is a mean square, so square "
-                                 "what lies beyond the clip."),
-        (_clipped_only, "the granular part is right. You average over the clipped values only; "
-                        "the noise is the mean over all of them."),
-        (_rises_only, "the granular part is right. You count what is clipped above and forget the "
-                      "falls below -alpha."),
-    ), tolerance=1e-5),
-    Exercise("03-int4", int4, FOURS, (
-        (_int8_scale, "the codes are right, and the scale is that of INT8: every value comes back "
-                      "18 times too small. Codes and scale belong to one grid."),
-        (_int8_steps, "steps of INT8 with the codes of INT4: everything beyond 7/127 of alpha is "
-                      "clamped. The scale is alpha / 7."),
-        (_rounded_twice, "the scale is right; some codes are off by one, because you round to INT8 "
-                         "first and then again. Round x once."),
-        (_top_bits, "keeping the top four bits of an INT8 code floors it, and floor costs a bit: "
-                    "round x / scale instead."),
-    ), tolerance=1e-6),
-    Exercise("03-percentile", percentile, CLIPS, (
-        (_right_tail, "one-sided: you look at the rises only. A crash in the falls goes unseen; "
-                      "a symmetric grid wants the percentile of abs(x)."),
-        (_wider_end, "close: you take each tail at p and keep the wider one, so up to twice as "
-                     "many values are clipped as asked. Take the percentile of abs(x)."),
-        (_share_for_percent, "np.percentile takes percent: 99.9, not 0.999."),
-        (_share_of_peak, "that is a share of the largest value. A percentile counts values, "
-                         "however large they are."),
-    ), tolerance=1e-9),
-    Exercise("03-observer", observer, STREAMS, (
-        (_average, "you average the maxima. The range must reach the largest value of all days, "
-                   "and an average never does."),
-        (_moving, "a moving average forgets the wild day after a few calm ones. "
-                  "Keep the largest value instead."),
-        (_last, "you keep only the last piece."),
-        (_largest_rise, "you keep the largest value, not the largest magnitude: "
-                        "here the largest move is a fall."),
-    )),
-    Exercise("03-histogram", histogram, COUNTS, (
-        (_dropped, "np.histogram drops what lies outside its range, silently: the counts do not "
-                   "sum to the number of values. Widen the range first."),
-        (_into_the_last_bin, "you put everything beyond the range into the last bin. All values "
-                             "are counted, but the tail is gone: widen the range."),
-        (_not_merged, "the range grows but the old counts stay in their bins, which are now twice "
-                      "as wide: merge them in pairs."),
-        (_begins_again, "you start from zero whenever the range grows, and lose all days before."),
-    )),
+    Exercise(
+        "03-noise",
+        noise,
+        NOISES,
+        (
+            (
+                _all_codes,
+                "the overload is right. Your granular part counts 2**b steps from -alpha to "
+                "alpha; this grid has 2**b - 2, which is half as many at 2 bits.",
+            ),
+            (
+                _step_not_squared,
+                "the overload is right; granular noise is the step squared over 12.",
+            ),
+            (
+                _overshoot_not_squared,
+                "the granular part is right; noise is a mean square, so square "
+                "what lies beyond the clip.",
+            ),
+            (
+                _clipped_only,
+                "the granular part is right. You average over the clipped values only; "
+                "the noise is the mean over all of them.",
+            ),
+            (
+                _rises_only,
+                "the granular part is right. You count what is clipped above and forget the "
+                "falls below -alpha.",
+            ),
+        ),
+        tolerance=1e-5,
+    ),
+    Exercise(
+        "03-int4",
+        int4,
+        FOURS,
+        (
+            (
+                _int8_scale,
+                "the codes are right, and the scale is that of INT8: every value comes back "
+                "18 times too small. Codes and scale belong to one grid.",
+            ),
+            (
+                _int8_steps,
+                "steps of INT8 with the codes of INT4: everything beyond 7/127 of alpha is "
+                "clamped. The scale is alpha / 7.",
+            ),
+            (
+                _rounded_twice,
+                "the scale is right; some codes are off by one, because you round to INT8 "
+                "first and then again. Round x once.",
+            ),
+            (
+                _top_bits,
+                "keeping the top four bits of an INT8 code floors it, and floor costs a bit: "
+                "round x / scale instead.",
+            ),
+        ),
+        tolerance=1e-6,
+    ),
+    Exercise(
+        "03-percentile",
+        percentile,
+        CLIPS,
+        (
+            (
+                _right_tail,
+                "one-sided: you look at the rises only. A crash in the falls goes unseen; "
+                "a symmetric grid wants the percentile of abs(x).",
+            ),
+            (
+                _wider_end,
+                "close: you take each tail at p and keep the wider one, so up to twice as "
+                "many values are clipped as asked. Take the percentile of abs(x).",
+            ),
+            (_share_for_percent, "np.percentile takes percent: 99.9, not 0.999."),
+            (
+                _share_of_peak,
+                "that is a share of the largest value. A percentile counts values, "
+                "however large they are.",
+            ),
+        ),
+        tolerance=1e-9,
+    ),
+    Exercise(
+        "03-observer",
+        observer,
+        STREAMS,
+        (
+            (
+                _average,
+                "you average the maxima. The range must reach the largest value of all days, "
+                "and an average never does.",
+            ),
+            (
+                _moving,
+                "a moving average forgets the wild day after a few calm ones. "
+                "Keep the largest value instead.",
+            ),
+            (_last, "you keep only the last piece."),
+            (
+                _largest_rise,
+                "you keep the largest value, not the largest magnitude: "
+                "here the largest move is a fall.",
+            ),
+        ),
+    ),
+    Exercise(
+        "03-histogram",
+        histogram,
+        COUNTS,
+        (
+            (
+                _dropped,
+                "np.histogram drops what lies outside its range, silently: the counts do not "
+                "sum to the number of values. Widen the range first.",
+            ),
+            (
+                _into_the_last_bin,
+                "you put everything beyond the range into the last bin. All values "
+                "are counted, but the tail is gone: widen the range.",
+            ),
+            (
+                _not_merged,
+                "the range grows but the old counts stay in their bins, which are now twice "
+                "as wide: merge them in pairs.",
+            ),
+            (
+                _begins_again,
+                "you start from zero whenever the range grows, and lose all days before.",
+            ),
+        ),
+    ),
 )

@@ -109,34 +109,84 @@ def _wrapped(w, x_zero, w_zero):
 
 
 EXERCISES = (
-    Exercise("04-gain", gain, RANGES, (
-        (_power_not_amplitude, "that is half of it: the noise goes with the square of the step, "
-                               "so a ratio of steps takes 20 log10."),
-        (_without_zero, "right for ranges that contain 0. The asymmetric range is extended to 0 "
-                        "before the step is computed: try [2, 5]."),
-        (_both_full, "you compare the ranges only. The symmetric grid has one code less, "
-                     "which shows most at 2 bits: count the steps of both grids."),
-        (_loss, "the size is right and the sign is not: a gain is positive when the asymmetric "
-                "step is the shorter one."),
-    ), tolerance=1e-9),
-    Exercise("04-symmetric", symmetric, CODE_CASES, (
-        (_alpha_over_128, "with alpha / 128 the value +alpha wants code 128, is clamped to 127 and "
-                          "is wrong by a whole step. Nothing goes wrong when -alpha is the end."),
-        (_full_range, "that is the full range, alpha / 127.5 with codes down to -128. It is a "
-                      "convention in use, but the exercise asks for the narrow one."),
-        (_largest_value, "you take the largest value instead of the largest magnitude: a fall "
-                         "larger than every rise is clamped."),
-        (_half_the_codes, "the step is too short by half: 2**b - 1 steps cover both sides, "
-                          "alpha covers one. Values beyond alpha / 2 are clamped."),
-    ), tolerance=1e-6),
-    Exercise("04-fold", fold, FOLDS, (
-        (_no_constant, "right whenever the weights are symmetric. Otherwise every output is off "
-                       "by the constant K Zx Zw: the fourth term is missing."),
-        (_constant_subtracted, "minus times minus: the constant K Zx Zw is added."),
-        (_outputs_for_inputs, "the constant counts the K inputs that are summed, not the N "
-                              "outputs: which axis of w is K?"),
-        (_column_added, "the column term is subtracted: look at its sign in the expansion."),
-        (_wrapped, "the column sums wrap around: 40 codes of int8 do not sum within int8. "
-                   "Sum in int32."),
-    )),
+    Exercise(
+        "04-gain",
+        gain,
+        RANGES,
+        (
+            (
+                _power_not_amplitude,
+                "that is half of it: the noise goes with the square of the step, "
+                "so a ratio of steps takes 20 log10.",
+            ),
+            (
+                _without_zero,
+                "right for ranges that contain 0. The asymmetric range is extended to 0 "
+                "before the step is computed: try [2, 5].",
+            ),
+            (
+                _both_full,
+                "you compare the ranges only. The symmetric grid has one code less, "
+                "which shows most at 2 bits: count the steps of both grids.",
+            ),
+            (
+                _loss,
+                "the size is right and the sign is not: a gain is positive when the asymmetric "
+                "step is the shorter one.",
+            ),
+        ),
+        tolerance=1e-9,
+    ),
+    Exercise(
+        "04-symmetric",
+        symmetric,
+        CODE_CASES,
+        (
+            (
+                _alpha_over_128,
+                "with alpha / 128 the value +alpha wants code 128, is clamped to 127 and "
+                "is wrong by a whole step. Nothing goes wrong when -alpha is the end.",
+            ),
+            (
+                _full_range,
+                "that is the full range, alpha / 127.5 with codes down to -128. It is a "
+                "convention in use, but the exercise asks for the narrow one.",
+            ),
+            (
+                _largest_value,
+                "you take the largest value instead of the largest magnitude: a fall "
+                "larger than every rise is clamped.",
+            ),
+            (
+                _half_the_codes,
+                "the step is too short by half: 2**b - 1 steps cover both sides, "
+                "alpha covers one. Values beyond alpha / 2 are clamped.",
+            ),
+        ),
+        tolerance=1e-6,
+    ),
+    Exercise(
+        "04-fold",
+        fold,
+        FOLDS,
+        (
+            (
+                _no_constant,
+                "right whenever the weights are symmetric. Otherwise every output is off "
+                "by the constant K Zx Zw: the fourth term is missing.",
+            ),
+            (_constant_subtracted, "minus times minus: the constant K Zx Zw is added."),
+            (
+                _outputs_for_inputs,
+                "the constant counts the K inputs that are summed, not the N "
+                "outputs: which axis of w is K?",
+            ),
+            (_column_added, "the column term is subtracted: look at its sign in the expansion."),
+            (
+                _wrapped,
+                "the column sums wrap around: 40 codes of int8 do not sum within int8. "
+                "Sum in int32.",
+            ),
+        ),
+    ),
 )

@@ -128,45 +128,104 @@ def _features(seed: int) -> np.ndarray:
 
 
 EXERCISES = (
-    Exercise("05-channel", channels, ((_square(16, 1), 8), (_square(24, 2), 4)), (
-        (_scales_as_row, "right maxima, wrong direction: an array of shape (n,) lines up with the "
-                         "columns, so row c is divided by the scales of other rows. "
-                         "Keep the scales a column (keepdims=True)."),
-        (_per_input, "one scale per input (column). Output channels are the rows, and only a "
-                     "scale per output can leave the integer sum."),
-        (_one_scale, "one scale for the whole matrix: the small rows lose their bits."),
-        (_without_sign, "the largest value is not the largest magnitude: "
-                        "rows whose peak is negative are clipped. Take the absolute value first."),
-    ), tolerance=1e-6),
-    Exercise("05-groups", groups, ((_square(32, 3), 4, 8), (_square(64, 4), 8, 16)), (
-        (_along_outputs, "your groups run along the outputs. The sum runs along the inputs, so a "
-                         "group must be a run of inputs within one row."),
-        (_every_nth, "each group has the right size but the wrong members: reshape to "
-                     "(outputs, groups, size), so that neighbors stay together."),
-        (_so_many_groups, "you cut each row into `size` groups. "
-                          "`size` is the number of weights that share a scale."),
-        (_whole_rows, "one scale per row: these are channels, not groups."),
-    ), tolerance=1e-6),
-    Exercise("05-bytes", stored, ((32, 128, 4, 32), (3, 7, 3, 7), (16, 64, 8, 64), (5, 9, 1, 3)), (
-        (_scales_forgotten, "you count the codes only. "
-                            "Each group stores a float32 scale: 4 bytes."),
-        (_not_packed, "a whole byte per code. Below 8 bits the codes are packed."),
-        (_one_scale_a_row, "one scale per row; every group of a row has its own."),
-        (_in_bits, "that is the number of bits; 8 of them make a byte."),
-        (_last_byte_lost, "right but when the codes end inside a byte: "
-                          "an unfinished byte is stored whole, so round up."),
-    )),
-    Exercise("05-equalize", equalize, ((_features(5), _square(4, 6), 0.5),
-                                       (_features(7), _square(4, 8), 0.8)), (
-        (_inputs_only, "the inputs are divided, but the weights do not take it up: "
-                       "the layer computes something else. Multiply column k by s_k."),
-        (_weights_only, "the weights are multiplied, but the inputs are not divided: "
-                        "the layer computes something else."),
-        (_upside_down, "the product is unchanged, but the ranges grow apart: "
-                       "divide the inputs by s, multiply the weights."),
-        (_exponents_swapped, "the exponents are swapped: a belongs to the inputs, "
-                             "1 - a to the weights."),
-        (_ranges_of_rows, "you take the range of the weight rows. "
-                          "Input k meets column k: the maximum runs over the outputs."),
-    ), tolerance=1e-5),
+    Exercise(
+        "05-channel",
+        channels,
+        ((_square(16, 1), 8), (_square(24, 2), 4)),
+        (
+            (
+                _scales_as_row,
+                "right maxima, wrong direction: an array of shape (n,) lines up with the "
+                "columns, so row c is divided by the scales of other rows. "
+                "Keep the scales a column (keepdims=True).",
+            ),
+            (
+                _per_input,
+                "one scale per input (column). Output channels are the rows, and only a "
+                "scale per output can leave the integer sum.",
+            ),
+            (_one_scale, "one scale for the whole matrix: the small rows lose their bits."),
+            (
+                _without_sign,
+                "the largest value is not the largest magnitude: "
+                "rows whose peak is negative are clipped. Take the absolute value first.",
+            ),
+        ),
+        tolerance=1e-6,
+    ),
+    Exercise(
+        "05-groups",
+        groups,
+        ((_square(32, 3), 4, 8), (_square(64, 4), 8, 16)),
+        (
+            (
+                _along_outputs,
+                "your groups run along the outputs. The sum runs along the inputs, so a "
+                "group must be a run of inputs within one row.",
+            ),
+            (
+                _every_nth,
+                "each group has the right size but the wrong members: reshape to "
+                "(outputs, groups, size), so that neighbors stay together.",
+            ),
+            (
+                _so_many_groups,
+                "you cut each row into `size` groups. "
+                "`size` is the number of weights that share a scale.",
+            ),
+            (_whole_rows, "one scale per row: these are channels, not groups."),
+        ),
+        tolerance=1e-6,
+    ),
+    Exercise(
+        "05-bytes",
+        stored,
+        ((32, 128, 4, 32), (3, 7, 3, 7), (16, 64, 8, 64), (5, 9, 1, 3)),
+        (
+            (
+                _scales_forgotten,
+                "you count the codes only. Each group stores a float32 scale: 4 bytes.",
+            ),
+            (_not_packed, "a whole byte per code. Below 8 bits the codes are packed."),
+            (_one_scale_a_row, "one scale per row; every group of a row has its own."),
+            (_in_bits, "that is the number of bits; 8 of them make a byte."),
+            (
+                _last_byte_lost,
+                "right but when the codes end inside a byte: "
+                "an unfinished byte is stored whole, so round up.",
+            ),
+        ),
+    ),
+    Exercise(
+        "05-equalize",
+        equalize,
+        ((_features(5), _square(4, 6), 0.5), (_features(7), _square(4, 8), 0.8)),
+        (
+            (
+                _inputs_only,
+                "the inputs are divided, but the weights do not take it up: "
+                "the layer computes something else. Multiply column k by s_k.",
+            ),
+            (
+                _weights_only,
+                "the weights are multiplied, but the inputs are not divided: "
+                "the layer computes something else.",
+            ),
+            (
+                _upside_down,
+                "the product is unchanged, but the ranges grow apart: "
+                "divide the inputs by s, multiply the weights.",
+            ),
+            (
+                _exponents_swapped,
+                "the exponents are swapped: a belongs to the inputs, 1 - a to the weights.",
+            ),
+            (
+                _ranges_of_rows,
+                "you take the range of the weight rows. "
+                "Input k meets column k: the maximum runs over the outputs.",
+            ),
+        ),
+        tolerance=1e-5,
+    ),
 )

@@ -144,45 +144,109 @@ def _no_dither(x, step, u):
 
 
 EXERCISES = (
-    Exercise("06-snr-for", snr_for, FLIP_CASES, (
-        (_power, "half of the right answer: the tangent is a ratio of amplitudes, so 20 log10."),
-        (_percent, "p comes as a share of 1, not in percent: 0.01 is one decision in a hundred."),
-        (_one_wedge, "there are two wedges of angle theta on the full circle of 2 pi, "
-                     "so p = theta / pi."),
-        (_small_angle, "right for rare flips only: you took the angle for its tangent. "
-                       "At p = 0.25 the noise is as strong as the signal, 0 dB."),
-        (_sign, "the size is right, the sign is not: rarer flips need a higher SNR."),
-    ), tolerance=1e-9),
-    Exercise("06-snr", snr, SNR_CASES, (
-        (_mean_of_ratios, "a mean of ratios: the row with the best ratio decides. "
-                          "The SNR of the array is one ratio of two sums."),
-        (_mean_of_decibels, "a mean of decibels weighs a calm row like a wild one. "
-                            "Sum the powers first, then take one logarithm."),
-        (_noise_variance, "the variance of the error leaves out its mean: floor would look as "
-                          "good as rounding. Noise power is the mean of the square."),
-        (_both_variances, "you subtract both means: the bias of the error has vanished. "
-                          "Use the mean of the squares."),
-        (_per_row, "that is one SNR for each row. The exercise wants one number."),
-        (_amplitudes, "x**2 is a power already: 10 log10."),
-    ), tolerance=1e-9),
-    Exercise("06-flips", flips, DECISIONS, (
-        (_rounded_probabilities, "you decide on rounded probabilities: all that fall on the "
-                                 "threshold become a no. Decide on the logits, "
-                                 "at log(p / (1 - p))."),
-        (_probabilities_differ, "you count probabilities that moved. Count decisions that "
-                                "changed sides of the threshold."),
-        (_logit_above_p, "p is a probability, the logits are not: a probability of p lies at the "
-                         "logit log(p / (1 - p))."),
-        (_always_half, "right for p = 0.5 only: the threshold moves with p."),
-        (_difference_of_counts, "flips in opposite directions cancel in your count. "
-                                "Compare row by row."),
-    ), tolerance=1e-9),
-    Exercise("06-dither", dither, DITHERS, (
-        (_not_subtracted, "the dither is still in the values: that is stochastic rounding, with "
-                          "twice the noise on average. Take the same u away after rounding."),
-        (_subtracted_in_units_of_x, "right when the step is 1. The dither was u steps: "
-                                    "take away step * u."),
-        (_added_twice, "the sign: what was added before rounding is subtracted after it."),
-        (_no_dither, "that is plain rounding; u is not used."),
-    ), tolerance=1e-9),
+    Exercise(
+        "06-snr-for",
+        snr_for,
+        FLIP_CASES,
+        (
+            (
+                _power,
+                "half of the right answer: the tangent is a ratio of amplitudes, so 20 log10.",
+            ),
+            (
+                _percent,
+                "p comes as a share of 1, not in percent: 0.01 is one decision in a hundred.",
+            ),
+            (
+                _one_wedge,
+                "there are two wedges of angle theta on the full circle of 2 pi, "
+                "so p = theta / pi.",
+            ),
+            (
+                _small_angle,
+                "right for rare flips only: you took the angle for its tangent. "
+                "At p = 0.25 the noise is as strong as the signal, 0 dB.",
+            ),
+            (_sign, "the size is right, the sign is not: rarer flips need a higher SNR."),
+        ),
+        tolerance=1e-9,
+    ),
+    Exercise(
+        "06-snr",
+        snr,
+        SNR_CASES,
+        (
+            (
+                _mean_of_ratios,
+                "a mean of ratios: the row with the best ratio decides. "
+                "The SNR of the array is one ratio of two sums.",
+            ),
+            (
+                _mean_of_decibels,
+                "a mean of decibels weighs a calm row like a wild one. "
+                "Sum the powers first, then take one logarithm.",
+            ),
+            (
+                _noise_variance,
+                "the variance of the error leaves out its mean: floor would look as "
+                "good as rounding. Noise power is the mean of the square.",
+            ),
+            (
+                _both_variances,
+                "you subtract both means: the bias of the error has vanished. "
+                "Use the mean of the squares.",
+            ),
+            (_per_row, "that is one SNR for each row. The exercise wants one number."),
+            (_amplitudes, "x**2 is a power already: 10 log10."),
+        ),
+        tolerance=1e-9,
+    ),
+    Exercise(
+        "06-flips",
+        flips,
+        DECISIONS,
+        (
+            (
+                _rounded_probabilities,
+                "you decide on rounded probabilities: all that fall on the "
+                "threshold become a no. Decide on the logits, "
+                "at log(p / (1 - p)).",
+            ),
+            (
+                _probabilities_differ,
+                "you count probabilities that moved. Count decisions that "
+                "changed sides of the threshold.",
+            ),
+            (
+                _logit_above_p,
+                "p is a probability, the logits are not: a probability of p lies at the "
+                "logit log(p / (1 - p)).",
+            ),
+            (_always_half, "right for p = 0.5 only: the threshold moves with p."),
+            (
+                _difference_of_counts,
+                "flips in opposite directions cancel in your count. Compare row by row.",
+            ),
+        ),
+        tolerance=1e-9,
+    ),
+    Exercise(
+        "06-dither",
+        dither,
+        DITHERS,
+        (
+            (
+                _not_subtracted,
+                "the dither is still in the values: that is stochastic rounding, with "
+                "twice the noise on average. Take the same u away after rounding.",
+            ),
+            (
+                _subtracted_in_units_of_x,
+                "right when the step is 1. The dither was u steps: take away step * u.",
+            ),
+            (_added_twice, "the sign: what was added before rounding is subtracted after it."),
+            (_no_dither, "that is plain rounding; u is not used."),
+        ),
+        tolerance=1e-9,
+    ),
 )

@@ -156,50 +156,118 @@ def _words_as_bytes(outputs, k):
 
 
 EXERCISES = (
-    Exercise("08-pack", pack, PACKS, (
-        (_zero_is_minus, "right but for zeros: sign(0) is +1, so test x >= 0, not x > 0."),
-        (_bits_reversed, "the right bytes with their bits reversed: np.packbits puts the first "
-                         "sign into the highest bit unless bitorder='little'."),
-        (_first_bit_highest, "the order is reversed: sign 0 belongs into bit 0, the lowest."),
-        (_padding_set, "the padding bits are set. They must be 0 in every row, or a product of "
-                       "one of these rows with another's words counts them as differences."),
-        (_minus_is_set, "the bits are inverted: plus is 1."),
-    )),
-    Exercise("08-binarize", binarize, MATRICES, (
-        (_sign_and_axis, "two mistakes: np.sign(0) is 0, a third value; and channels are rows, so "
-                         "the mean runs over axis 1. A square matrix hides the second."),
-        (_numpy_sign, "the magnitudes are right. np.sign(0) is 0, a third value: one bit has two, "
-                      "and zero becomes +1."),
-        (_wrong_axis, "the signs are right. Your magnitudes belong to the inputs: a channel is a "
-                      "row of (out, in), so the mean runs over axis 1."),
-        (_maximum, "the signs are right. The largest magnitude is what min-max would take, and its "
-                   "error is larger than the weights: take the mean."),
-        (_root_mean_square, "the signs are right. The root mean square keeps the power of the row; "
-                            "the squared error is smallest at the mean magnitude."),
-        (_one_for_all, "the signs are right. You use one magnitude for the whole matrix; each "
-                       "output channel has its own."),
-        (_mean_of_signed, "the signs are right. Take the magnitude first, then the mean: "
-                          "in the mean of signed weights they cancel."),
-    ), tolerance=1e-6),
-    Exercise("08-product", product, PRODUCTS, (
-        (_padding_agrees, "right where K is a multiple of 64. Otherwise each padding bit is equal "
-                          "in both rows, looks like agreement, and adds 2."),
-        (_bits_for_k, "right where K is a multiple of 64. Otherwise you count all bits of the "
-                      "words: K is the number of signs."),
-        (_agreements_only, "that is the popcount of the XNOR, the number of agreements, padding "
-                           "included. Differences count -1: the offset with K is missing."),
-        (_matches_only, "that is the number of agreements. Each difference also counts -1, so it "
-                        "is subtracted twice."),
-        (_differences_minus_agreements, "the size is right and the sign is not: agreements count "
-                                        "+1, differences -1."),
-    )),
-    Exercise("08-bytes", stored_bytes, SHAPES, (
-        (_one_thirty_second, "that is the 32 of the textbook: no padding and no magnitudes."),
-        (_no_magnitudes, "the words are right; the float32 magnitude of each row is missing."),
-        (_one_magnitude, "the words are right. Each row has its own magnitude."),
-        (_whole_bytes, "you round rows up to whole bytes. These are packed into words of 8 bytes."),
-        (_rows_share_words, "you let rows share words. Each row starts a new word here, so that "
-                            "any two rows can be compared word by word."),
-        (_words_as_bytes, "you count words; each takes 8 bytes."),
-    )),
+    Exercise(
+        "08-pack",
+        pack,
+        PACKS,
+        (
+            (_zero_is_minus, "right but for zeros: sign(0) is +1, so test x >= 0, not x > 0."),
+            (
+                _bits_reversed,
+                "the right bytes with their bits reversed: np.packbits puts the first "
+                "sign into the highest bit unless bitorder='little'.",
+            ),
+            (_first_bit_highest, "the order is reversed: sign 0 belongs into bit 0, the lowest."),
+            (
+                _padding_set,
+                "the padding bits are set. They must be 0 in every row, or a product of "
+                "one of these rows with another's words counts them as differences.",
+            ),
+            (_minus_is_set, "the bits are inverted: plus is 1."),
+        ),
+    ),
+    Exercise(
+        "08-binarize",
+        binarize,
+        MATRICES,
+        (
+            (
+                _sign_and_axis,
+                "two mistakes: np.sign(0) is 0, a third value; and channels are rows, so "
+                "the mean runs over axis 1. A square matrix hides the second.",
+            ),
+            (
+                _numpy_sign,
+                "the magnitudes are right. np.sign(0) is 0, a third value: one bit has two, "
+                "and zero becomes +1.",
+            ),
+            (
+                _wrong_axis,
+                "the signs are right. Your magnitudes belong to the inputs: a channel is a "
+                "row of (out, in), so the mean runs over axis 1.",
+            ),
+            (
+                _maximum,
+                "the signs are right. The largest magnitude is what min-max would take, and its "
+                "error is larger than the weights: take the mean.",
+            ),
+            (
+                _root_mean_square,
+                "the signs are right. The root mean square keeps the power of the row; "
+                "the squared error is smallest at the mean magnitude.",
+            ),
+            (
+                _one_for_all,
+                "the signs are right. You use one magnitude for the whole matrix; each "
+                "output channel has its own.",
+            ),
+            (
+                _mean_of_signed,
+                "the signs are right. Take the magnitude first, then the mean: "
+                "in the mean of signed weights they cancel.",
+            ),
+        ),
+        tolerance=1e-6,
+    ),
+    Exercise(
+        "08-product",
+        product,
+        PRODUCTS,
+        (
+            (
+                _padding_agrees,
+                "right where K is a multiple of 64. Otherwise each padding bit is equal "
+                "in both rows, looks like agreement, and adds 2.",
+            ),
+            (
+                _bits_for_k,
+                "right where K is a multiple of 64. Otherwise you count all bits of the "
+                "words: K is the number of signs.",
+            ),
+            (
+                _agreements_only,
+                "that is the popcount of the XNOR, the number of agreements, padding "
+                "included. Differences count -1: the offset with K is missing.",
+            ),
+            (
+                _matches_only,
+                "that is the number of agreements. Each difference also counts -1, so it "
+                "is subtracted twice.",
+            ),
+            (
+                _differences_minus_agreements,
+                "the size is right and the sign is not: agreements count +1, differences -1.",
+            ),
+        ),
+    ),
+    Exercise(
+        "08-bytes",
+        stored_bytes,
+        SHAPES,
+        (
+            (_one_thirty_second, "that is the 32 of the textbook: no padding and no magnitudes."),
+            (_no_magnitudes, "the words are right; the float32 magnitude of each row is missing."),
+            (_one_magnitude, "the words are right. Each row has its own magnitude."),
+            (
+                _whole_bytes,
+                "you round rows up to whole bytes. These are packed into words of 8 bytes.",
+            ),
+            (
+                _rows_share_words,
+                "you let rows share words. Each row starts a new word here, so that "
+                "any two rows can be compared word by word.",
+            ),
+            (_words_as_bytes, "you count words; each takes 8 bytes."),
+        ),
+    ),
 )

@@ -54,8 +54,9 @@ def _next_included(x, window):
 
 def _centered(x, window):
     before = window // 2
-    return np.array([np.median(x[max(t - before, 0) : t - before + window])
-                     for t in range(window - 1, len(x))])
+    return np.array(
+        [np.median(x[max(t - before, 0) : t - before + window]) for t in range(window - 1, len(x))]
+    )
 
 
 def _mean(x, window):
@@ -117,31 +118,69 @@ def _interpolated(start, close, step):
 
 
 EXERCISES = (
-    Exercise("13-closed", closed, PAGES, (
-        (_newest_blindly, "you drop the newest row whatever the time says. In a page that ends "
-                          "in the past it is closed, and one good candle is lost per page."),
-        (_last_of_list, "rows come newest first: you drop the oldest row and keep the open one."),
-        (_keeps_open, "the open candle is still in. It has begun; has it closed?"),
-        (_strict, "a candle that closes exactly at `time` is closed: <=, not <."),
-        (_not_turned, "the right rows, newest first. A model wants time to run forward."),
-    )),
-    Exercise("13-median", median, SPREADS, (
-        (_next_included, "your window holds the next candle. At time t that is the future."),
-        (_centered, "your window is centered on the candle, so half of it is the future."),
-        (_mean, "that is the mean. One wild candle moves it for a whole window."),
-        (_one_short, "your window stops before the candle itself, and is one value short."),
-    ), tolerance=1e-12),
-    Exercise("13-scaler", standardized, ROWS, (
-        (_all_rows, "mean and deviation come from all rows: the training rows now know how "
-                    "wild the test rows will be."),
-        (_each_part, "the test rows are scaled by themselves. Live there is one row, and a "
-                     "model must see it in the units of its training."),
-        (_one_mean, "one mean for all columns. Each feature has its own."),
-    ), tolerance=1e-9),
-    Exercise("13-gaps", returns, SERIES, (
-        (_filled, "you fill the gap with the previous close: calm candles that nobody traded, "
-                  "then a jump that took longer than one candle."),
-        (_jump, "a return across the gap counts as one candle's return."),
-        (_interpolated, "a straight line through the gap uses the price after it: look-ahead."),
-    ), tolerance=1e-9),
+    Exercise(
+        "13-closed",
+        closed,
+        PAGES,
+        (
+            (
+                _newest_blindly,
+                "you drop the newest row whatever the time says. In a page that ends "
+                "in the past it is closed, and one good candle is lost per page.",
+            ),
+            (
+                _last_of_list,
+                "rows come newest first: you drop the oldest row and keep the open one.",
+            ),
+            (_keeps_open, "the open candle is still in. It has begun; has it closed?"),
+            (_strict, "a candle that closes exactly at `time` is closed: <=, not <."),
+            (_not_turned, "the right rows, newest first. A model wants time to run forward."),
+        ),
+    ),
+    Exercise(
+        "13-median",
+        median,
+        SPREADS,
+        (
+            (_next_included, "your window holds the next candle. At time t that is the future."),
+            (_centered, "your window is centered on the candle, so half of it is the future."),
+            (_mean, "that is the mean. One wild candle moves it for a whole window."),
+            (_one_short, "your window stops before the candle itself, and is one value short."),
+        ),
+        tolerance=1e-12,
+    ),
+    Exercise(
+        "13-scaler",
+        standardized,
+        ROWS,
+        (
+            (
+                _all_rows,
+                "mean and deviation come from all rows: the training rows now know how "
+                "wild the test rows will be.",
+            ),
+            (
+                _each_part,
+                "the test rows are scaled by themselves. Live there is one row, and a "
+                "model must see it in the units of its training.",
+            ),
+            (_one_mean, "one mean for all columns. Each feature has its own."),
+        ),
+        tolerance=1e-9,
+    ),
+    Exercise(
+        "13-gaps",
+        returns,
+        SERIES,
+        (
+            (
+                _filled,
+                "you fill the gap with the previous close: calm candles that nobody traded, "
+                "then a jump that took longer than one candle.",
+            ),
+            (_jump, "a return across the gap counts as one candle's return."),
+            (_interpolated, "a straight line through the gap uses the price after it: look-ahead."),
+        ),
+        tolerance=1e-9,
+    ),
 )

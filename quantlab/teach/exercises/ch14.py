@@ -127,38 +127,90 @@ def _decisions(seed: int) -> tuple:
 
 
 EXERCISES = (
-    Exercise("14-flips", flips, (_logits(1), _logits(2)), (
-        (_cut_at_half, "you cut at 0.5. These are logits, not probabilities: "
-                       "the logit of one half is 0."),
-        (_equal_logits, "you ask whether the logits are close. Agreement compares decisions: "
-                        "a large change on one side of zero flips nothing."),
-        (_both_right, "you count the rows where both are right. Two models that make the same "
-                      "mistake agree as well, and no label is needed to see it."),
-        (_coarse_on_flips, "the second number is that of the quantized model. On a flipped row "
-                           "exactly one of the two is right; p_f belongs to float32."),
-        (_right_on_all, "the second number is the accuracy on all rows. "
-                        "Take the rows where the decisions differ."),
-        (_share_of_flips, "the first number is the share that flipped; agreement is the rest."),
-    ), tolerance=1e-9),
-    Exercise("14-threshold", accuracy_with_threshold, (_two_parts(3), _two_parts(4)), (
-        (_chosen_on_test, "the threshold is chosen on the test rows, so it profits from their "
-                          "luck. Choose it on training rows."),
-        (_chosen_on_both, "test rows still take part in the choice. "
-                          "Look at the training rows only."),
-        (_old_threshold, "the threshold is still 0. After quantization the logits have moved."),
-        (_training_accuracy, "well chosen, but judged on the training rows. "
-                             "Return the accuracy on the test rows."),
-        (_same_share, "you match the share of yes. "
-                      "Choose the threshold with the most training rows right."),
-    ), tolerance=1e-9),
-    Exercise("14-paired", interval, (_decisions(5), _decisions(6)), (
-        (_unpaired, "that interval treats the two models as if each had its own days. "
-                    "Take a - b before you draw."),
-        (_end_by_end, "limit minus limit: the draw that is low for a is not the one that is "
-                      "low for b. Take the difference within each draw."),
-        (_days_count_alike, "you average the daily averages, so a day of five rows counts as "
-                            "much as one of fifty. Divide the sums by the rows drawn."),
-        (_two_orders, "the sign is turned around: a minus b."),
-        (_as_shares, "these are shares; percentage points are 100 times as large."),
-    ), tolerance=1e-9),
+    Exercise(
+        "14-flips",
+        flips,
+        (_logits(1), _logits(2)),
+        (
+            (
+                _cut_at_half,
+                "you cut at 0.5. These are logits, not probabilities: the logit of one half is 0.",
+            ),
+            (
+                _equal_logits,
+                "you ask whether the logits are close. Agreement compares decisions: "
+                "a large change on one side of zero flips nothing.",
+            ),
+            (
+                _both_right,
+                "you count the rows where both are right. Two models that make the same "
+                "mistake agree as well, and no label is needed to see it.",
+            ),
+            (
+                _coarse_on_flips,
+                "the second number is that of the quantized model. On a flipped row "
+                "exactly one of the two is right; p_f belongs to float32.",
+            ),
+            (
+                _right_on_all,
+                "the second number is the accuracy on all rows. "
+                "Take the rows where the decisions differ.",
+            ),
+            (_share_of_flips, "the first number is the share that flipped; agreement is the rest."),
+        ),
+        tolerance=1e-9,
+    ),
+    Exercise(
+        "14-threshold",
+        accuracy_with_threshold,
+        (_two_parts(3), _two_parts(4)),
+        (
+            (
+                _chosen_on_test,
+                "the threshold is chosen on the test rows, so it profits from their "
+                "luck. Choose it on training rows.",
+            ),
+            (
+                _chosen_on_both,
+                "test rows still take part in the choice. Look at the training rows only.",
+            ),
+            (_old_threshold, "the threshold is still 0. After quantization the logits have moved."),
+            (
+                _training_accuracy,
+                "well chosen, but judged on the training rows. "
+                "Return the accuracy on the test rows.",
+            ),
+            (
+                _same_share,
+                "you match the share of yes. "
+                "Choose the threshold with the most training rows right.",
+            ),
+        ),
+        tolerance=1e-9,
+    ),
+    Exercise(
+        "14-paired",
+        interval,
+        (_decisions(5), _decisions(6)),
+        (
+            (
+                _unpaired,
+                "that interval treats the two models as if each had its own days. "
+                "Take a - b before you draw.",
+            ),
+            (
+                _end_by_end,
+                "limit minus limit: the draw that is low for a is not the one that is "
+                "low for b. Take the difference within each draw.",
+            ),
+            (
+                _days_count_alike,
+                "you average the daily averages, so a day of five rows counts as "
+                "much as one of fifty. Divide the sums by the rows drawn.",
+            ),
+            (_two_orders, "the sign is turned around: a minus b."),
+            (_as_shares, "these are shares; percentage points are 100 times as large."),
+        ),
+        tolerance=1e-9,
+    ),
 )
