@@ -9,6 +9,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "model": ["TradingModel"],
         "ptq": ["QuantizedModel", "post_training_quantize"],
         "qat": ["quantization_aware_train"],
-        "evaluate": ["accuracy", "agreement", "block_interval", "decisions", "paired_interval"],
+        "evaluate": [
+            "accuracy",
+            "agreement",
+            "block_interval",
+            "decisions",
+            "edge_lost",
+            "paired_interval",
+        ],
     },
 )
