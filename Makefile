@@ -24,7 +24,7 @@ export PYTHONHASHSEED ?= 0
 OFFLINE := $(if $(QUANTLAB_BYBIT_URL),,1)
 
 NOTEBOOKS := $(wildcard chapters/*.ipynb book/*.ipynb)
-TESTED := README.md quantlab tests $(NOTEBOOKS)
+TESTED := README.md quantlab tests chapters/exercises $(NOTEBOOKS)
 
 .PHONY: book test lab bench serve lint lock screenshot clean help
 .DEFAULT_GOAL := help

@@ -2,7 +2,7 @@
 
 The names below load on first use, so that ``import quantlab`` costs little more than NumPy.
 Rooms: ``ql.kernels`` (hot loops), ``ql.nn`` (models), ``ql.market`` (candles),
-``ql.teach`` (figures, explorers, exercise checks).
+``ql.teach`` (figures, explorers, quizzes).
 """
 
 import lazy_loader

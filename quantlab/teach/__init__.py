@@ -1,9 +1,9 @@
-"""Floor 5: what the chapters show with: figures, explorers, exercises."""
+"""Floor 5: what the chapters show with: figures, explorers, quizzes, timing."""
 
 import lazy_loader as _lazy
 
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
-    submodules=["figures", "widgets", "exercises", "timing", "quiz"],
+    submodules=["figures", "widgets", "timing", "quiz"],
     submod_attrs={"widgets": ["ArrayExplorer", "GridExplorer"], "quiz": ["Quiz"]},
 )

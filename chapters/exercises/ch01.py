@@ -1,0 +1,179 @@
+"""Exercises of chapter 1, why quantize."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from . import exercise, mistake
+
+LAYERS = ((32, 4, 8), (16, 32, 4), (1, 16, 1), (3, 3, 3), (5, 7, 2), (4096, 4096, 8))
+
+
+@exercise("01-bytes", *LAYERS)
+def stored_bytes(rows, columns, bits):
+    """Packed codes, rounded up once, and a float32 scale for each row."""
+    return math.ceil(rows * columns * bits / 8) + 4 * rows
+
+
+@mistake("01-bytes", "you count the codes only. Each row brings a float32 scale: 4 bytes.")
+def no_scales(rows, columns, bits):
+    return math.ceil(rows * columns * bits / 8)
+
+
+@mistake("01-bytes", "you count one scale for the whole matrix; there is one for each row.")
+def one_scale(rows, columns, bits):
+    return math.ceil(rows * columns * bits / 8) + 4
+
+
+@mistake("01-bytes", "27 bits do not fit into 3 bytes: round up, not down.")
+def cut_off(rows, columns, bits):
+    return rows * columns * bits // 8 + 4 * rows
+
+
+@mistake(
+    "01-bytes",
+    "you start every row in a fresh byte. The codes run on as one stream, rounded up once.",
+)
+def padded_rows(rows, columns, bits):
+    return rows * math.ceil(columns * bits / 8) + 4 * rows
+
+
+@mistake("01-bytes", "these are bits; 8 of them make a byte.")
+def bits_for_bytes(rows, columns, bits):
+    return rows * columns * bits + 4 * rows
+
+
+READS = ((10, 50.0, 25.0), (1, 12.5, 10.0), (4, 0.5, 200.0))
+
+
+@exercise("01-read", *READS)
+def read_milliseconds(models, megabytes, bandwidth):
+    """Bytes over bytes a second, with decimal prefixes on both sides."""
+    return 1e3 * models * megabytes * 1e6 / (bandwidth * 1e9)
+
+
+@mistake(
+    "01-read",
+    "you mix prefixes: 2**20 for mega above the line, 10**9 for giga below. That is 5 % off.",
+)
+def mixed_prefixes(models, megabytes, bandwidth):
+    return 1e3 * models * megabytes * 2**20 / (bandwidth * 1e9)
+
+
+@mistake("01-read", "you read one model; all of them vote on each decision.")
+def one_model(models, megabytes, bandwidth):
+    return 1e3 * megabytes * 1e6 / (bandwidth * 1e9)
+
+
+@mistake("01-read", "these are seconds; milliseconds are wanted.")
+def seconds(models, megabytes, bandwidth):
+    return models * megabytes * 1e6 / (bandwidth * 1e9)
+
+
+@mistake("01-read", "bandwidth is in gigabytes here, not gigabits: drop the 8.")
+def gigabits(models, megabytes, bandwidth):
+    return 8e3 * models * megabytes * 1e6 / (bandwidth * 1e9)
+
+
+_RNG = np.random.default_rng(1)
+_LOGITS = _RNG.standard_normal(2000).astype(np.float32)
+_NOISY = _LOGITS + _RNG.normal(0, 0.1, 2000).astype(np.float32)
+_TINY = np.array([1e-9, -1e-9, 1e-9, 0.0, 0.0, 0.0, 0.0, 2.0, -2.0], np.float32)
+_MOVED = np.array([-1e-9, -2e-9, 0.5, 1e-9, 0.5, 0.5, -1.0, 1.0, -1.0], np.float32)
+PAIRS = ((_LOGITS, _NOISY), (_TINY, _MOVED), (_LOGITS, _LOGITS), (_LOGITS, -_LOGITS))
+
+
+@exercise("01-flips", *PAIRS)
+def flips(before, after):
+    """Percent of the rows whose decision, logit > 0, changed."""
+    return 100 * np.mean((before > 0) != (after > 0))
+
+
+def _probability(logits):
+    return 1 / (1 + np.exp(-logits))
+
+
+@mistake(
+    "01-flips",
+    "you count probabilities that moved by a percent. "
+    "A flip is a decision that changed: compare logit > 0.",
+)
+def rounded_to_percent(before, after):
+    return 100 * np.mean(_probability(before).round(2) != _probability(after).round(2))
+
+
+@mistake(
+    "01-flips",
+    "nearly right: a probability rounded in float32 is exactly 0.5 for a "
+    "tiny positive logit, and rounds to 0. Compare the logits.",
+)
+def rounded_to_one(before, after):
+    return 100 * np.mean(np.rint(_probability(before)) != np.rint(_probability(after)))
+
+
+@mistake(
+    "01-flips",
+    "right but at a logit of exactly 0, where the product of the signs is "
+    "0: that row decides no, and it can flip.",
+)
+def opposite_signs(before, after):
+    return 100 * np.mean(before * after < 0)
+
+
+@mistake("01-flips", "a logit of exactly 0 decides no: > 0, not >= 0.")
+def zero_is_yes(before, after):
+    return 100 * np.mean((before >= 0) != (after >= 0))
+
+
+@mistake("01-flips", "yes-to-no and no-to-yes cancel in your count. Compare row by row.")
+def net(before, after):
+    return 100 * abs(np.mean(before > 0) - np.mean(after > 0))
+
+
+@mistake("01-flips", "this is the share; percent is wanted.")
+def share(before, after):
+    return np.mean((before > 0) != (after > 0))
+
+
+_DRIFT = np.array([1.0, 1.1, 3.0, 0.9, 1.0, 6.0, 1.0])
+TIMES = (
+    (np.r_[0.5, 0.04 * _DRIFT], np.r_[5.0, 0.01 * _DRIFT]),
+    (np.array([9.0, 2.0, 2.2, 8.0, 2.1]), np.array([7.0, 4.0, 4.5, 4.0, 15.0])),
+    (_RNG.uniform(1, 2, 16), _RNG.uniform(2, 3, 16)),
+)
+
+
+@exercise("01-speedup", *TIMES)
+def speedup(baseline, candidate):
+    """Median over the rounds after the first of the ratio within a round."""
+    return np.median(baseline[1:] / candidate[1:])
+
+
+@mistake(
+    "01-speedup",
+    "the first round holds the compilation, and a mean keeps every disturbance. "
+    "Drop the first round and take a median.",
+)
+def means(baseline, candidate):
+    return baseline.mean() / candidate.mean()
+
+
+@mistake("01-speedup", "you take a median, but the first round, with its compilation, is in it.")
+def first_counted(baseline, candidate):
+    return np.median(baseline / candidate)
+
+
+@mistake("01-speedup", "upside down: 4 times faster is baseline over candidate.")
+def upside_down(baseline, candidate):
+    return np.median(candidate[1:] / baseline[1:])
+
+
+@mistake(
+    "01-speedup",
+    "you take the medians apart. The two times of one round share the "
+    "machine's state: divide within a round first.",
+)
+def medians_apart(baseline, candidate):
+    return np.median(baseline[1:]) / np.median(candidate[1:])

@@ -1,0 +1,237 @@
+"""Exercises of chapter 2, uniform quantization."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import exercise, mistake
+
+F32 = np.float32
+TIES = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5], dtype=F32)
+WIDE = np.array([-1e9, -40.0, -0.26, 0.0, 0.26, 40.0, 1e9], dtype=F32)
+RETURNS = np.random.default_rng(2).standard_t(4, 1000).astype(F32)
+CODE_CASES = (
+    (TIES, F32(1.0), 0, -128, 127),
+    (TIES, F32(1.0), 3, -128, 127),
+    (WIDE, F32(0.25), 10, 0, 255),
+    (RETURNS, F32(0.05), -7, -128, 127),
+)
+
+
+@exercise("02-codes", *CODE_CASES)
+def codes(x, scale, zero_point, qmin, qmax):
+    """Round, add the zero point, clamp, cast: in this order."""
+    shifted = np.rint(x / scale) + zero_point
+    return np.clip(shifted, qmin, qmax).astype(np.int16)
+
+
+@mistake(
+    "02-codes",
+    "you floor. Floor moves every value down by half a step on average, and costs "
+    "one whole bit; the rule rounds to the nearest code.",
+)
+def _floor(x, scale, zero_point, qmin, qmax):
+    return np.clip(np.floor(x / scale) + zero_point, qmin, qmax)
+
+
+@mistake(
+    "02-codes",
+    "all codes are right but some ties: you round halves up. Which way does np.rint round 2.5?",
+)
+def half_up(x, scale, zero_point, qmin, qmax):
+    return np.clip(np.floor(x / scale + F32(0.5)) + zero_point, qmin, qmax)
+
+
+@mistake(
+    "02-codes",
+    "all codes are right but some ties: you round halves away from zero. "
+    "The rule rounds halves to the even neighbor.",
+)
+def half_away(x, scale, zero_point, qmin, qmax):
+    r = x / scale
+    return np.clip(np.sign(r) * np.floor(np.abs(r) + F32(0.5)) + zero_point, qmin, qmax)
+
+
+@mistake(
+    "02-codes",
+    "right but at ties with an odd zero point: you add the zero point "
+    "before rounding. Round first, then add.",
+)
+def zero_point_inside(x, scale, zero_point, qmin, qmax):
+    return np.clip(np.rint(x / scale + zero_point), qmin, qmax)
+
+
+@mistake(
+    "02-codes",
+    "you cut the fraction off. An integer cast does that too; the rule rounds to the nearest code.",
+)
+def truncate(x, scale, zero_point, qmin, qmax):
+    return np.clip(np.trunc(x / scale) + zero_point, qmin, qmax)
+
+
+@mistake("02-codes", "the codes leave the range [qmin, qmax]. Clamp after adding the zero point.")
+def no_clamp(x, scale, zero_point, qmin, qmax):
+    return np.rint(x / scale) + zero_point
+
+
+@mistake("02-codes", "you forgot the zero point.")
+def no_zero_point(x, scale, zero_point, qmin, qmax):
+    return np.clip(np.rint(x / scale), qmin, qmax)
+
+
+@mistake("02-codes", "you clamp before adding the zero point, so codes leave [qmin, qmax].")
+def clamp_first(x, scale, zero_point, qmin, qmax):
+    return np.clip(np.rint(x / scale), qmin, qmax) + zero_point
+
+
+def _cast(dtype, hint, clamp):
+    """Mistakes with a cast: without a clamp, before it, or to a type that is too narrow."""
+
+    @mistake("02-codes", hint)
+    def cast(x, scale, zero_point, qmin, qmax):
+        shifted = np.rint(x / scale) + zero_point
+        if clamp == "before":
+            shifted = np.clip(shifted, qmin, qmax)
+        shifted = shifted.astype(dtype)
+        return np.clip(shifted.astype(int), qmin, qmax) if clamp == "after" else shifted
+
+
+for _type in (np.int8, np.uint8, np.int16, np.int32):
+    _cast(
+        _type,
+        f"you cast to {_type.__name__} without a clamp, so what lies beyond its range wraps "
+        "around. Clamp to [qmin, qmax] before the cast.",
+        clamp=None,
+    )
+_cast(
+    np.int8,
+    "you clamp after the cast to int8, when codes beyond -128 to 127 have wrapped around. "
+    "Clamp first.",
+    clamp="after",
+)
+_cast(
+    np.int16,
+    "you clamp after the cast, when values beyond the range of the type are lost already. "
+    "Clamp first.",
+    clamp="after",
+)
+_cast(
+    np.int8,
+    "clamped well, then cast to int8, which ends at 127: unsigned codes reach 255. "
+    "Take a wider type.",
+    clamp="before",
+)
+_cast(
+    np.uint8,
+    "clamped well, then cast to an unsigned type: negative codes wrap around to large ones.",
+    clamp="before",
+)
+
+
+RANGES = (
+    (np.array([-1.0, 3.0], F32), 8),
+    (np.array([100.0, 101.0], F32), 8),
+    (np.array([-7.0, -6.5], F32), 8),
+    (RETURNS, 4),
+    (np.abs(RETURNS), 6),
+)
+
+
+@exercise("02-parameters", *RANGES)
+def parameters(x, bits):
+    """The range is extended to contain 0, then cut into 2**bits - 1 steps."""
+    low = np.minimum(x.min(), np.float32(0))
+    high = np.maximum(x.max(), np.float32(0))
+    scale = (high - low) / np.float32(2**bits - 1)
+    zero_point = np.clip(np.rint(-low / scale), 0, 2**bits - 1)
+    return scale, int(zero_point)
+
+
+@mistake(
+    "02-parameters",
+    "your range does not contain 0 for data such as [100, 101], "
+    "so Z is no code at all. Extend the range to 0 first.",
+)
+def zero_outside(x, bits):
+    scale = (x.max() - x.min()) / F32(2**bits - 1)
+    return scale, np.rint(-x.min() / scale)
+
+
+@mistake(
+    "02-parameters",
+    "you clamp Z, but the scale still ignores 0: "
+    "[100, 101] now saturates. Extend the range to 0 first.",
+)
+def zero_outside_clamped(x, bits):
+    scale, zero_point = zero_outside(x, bits)
+    return scale, np.clip(zero_point, 0, 2**bits - 1)
+
+
+@mistake(
+    "02-parameters",
+    "you divide by 2**bits. There are 2**bits codes, and one step fewer between them.",
+)
+def steps_as_codes(x, bits):
+    low, high = np.minimum(x.min(), F32(0)), np.maximum(x.max(), F32(0))
+    scale = (high - low) / F32(2**bits)
+    return scale, np.clip(np.rint(-low / scale), 0, 2**bits - 1)
+
+
+@mistake(
+    "02-parameters",
+    "Z is a code, so it must be a whole number: round it. Otherwise 0.0 has no exact code.",
+)
+def fractional_zero_point(x, bits):
+    low, high = np.minimum(x.min(), F32(0)), np.maximum(x.max(), F32(0))
+    scale = (high - low) / F32(2**bits - 1)
+    return scale, -low / scale
+
+
+SIGNALS = (
+    (RETURNS, np.rint(RETURNS)),
+    (RETURNS * F32(1e-3), np.rint(RETURNS * F32(1e5)) * F32(1e-8)),
+    (RETURNS * F32(1e-12), np.rint(RETURNS * F32(1e5)) * F32(1e-17)),
+    (TIES, TIES),
+)
+
+
+@exercise("02-snr", *SIGNALS, atol=1e-3)
+def snr(x, y):
+    """Signal power over noise power; infinite only for identical arrays."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    noise = np.sum((x - y) ** 2)
+    return np.inf if noise == 0.0 else 10 * np.log10(np.sum(x**2) / noise)
+
+
+@mistake(
+    "02-snr",
+    "an absolute threshold calls small signals perfect: at 16 bits a return of "
+    "1e-3 has noise below it. Only identical arrays have infinite SNR.",
+)
+def threshold(x, y, least=1e-10):
+    noise = np.mean((x.astype(float) - y) ** 2)
+    return np.inf if noise < least else snr(x, y)
+
+
+@mistake(
+    "02-snr",
+    "a smaller threshold is a threshold still: with x in other units its noise lies below it too. "
+    "Only identical arrays have infinite SNR.",
+)
+def smaller_threshold(x, y):
+    return threshold(x, y, 1e-25)
+
+
+@mistake("02-snr", "np.log is the natural logarithm; decibels want np.log10.")
+def natural_logarithm(x, y):
+    return snr(x, y) * np.log(10)
+
+
+@mistake("02-snr", "20 log10 is for a ratio of amplitudes; x**2 is already a power: 10 log10.")
+def amplitude(x, y):
+    return 2 * snr(x, y)
+
+
+@mistake("02-snr", "signal over noise, not noise over signal: the sign is wrong.")
+def upside_down(x, y):
+    return -snr(x, y)

@@ -1,0 +1,174 @@
+"""Exercises of chapter 4, symmetric and asymmetric."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import exercise, mistake
+
+F32 = np.float32
+RNG = np.random.default_rng(4)
+WEIGHTS = RNG.normal(0.05, 1.0, 600).astype(F32)
+RISE = np.array([-1.0, -0.4, 0.0, 0.7, 2.0], F32)  # the largest magnitude is positive
+
+RANGES = (
+    (-1.0, 1.0, 8),
+    (0.0, 14.0, 8),
+    (-0.5, 3.0, 4),
+    (-7.0, 1.0, 3),
+    (2.0, 5.0, 8),
+    (-6.0, -1.5, 2),
+)
+
+
+@exercise("04-gain", *RANGES, atol=1e-3)
+def gain(low, high, bits):
+    """The ratio of the two steps, in decibels."""
+    symmetric_step = max(abs(low), abs(high)) / (2 ** (bits - 1) - 1)
+    asymmetric_step = (max(high, 0.0) - min(low, 0.0)) / (2**bits - 1)
+    return 20 * np.log10(symmetric_step / asymmetric_step)
+
+
+@mistake(
+    "04-gain",
+    "that is half of it: the noise goes with the square of the step, "
+    "so a ratio of steps takes 20 log10.",
+)
+def power_not_amplitude(low, high, bits):
+    return gain(low, high, bits) / 2
+
+
+@mistake(
+    "04-gain",
+    "right for ranges that contain 0. The asymmetric range is extended to 0 "
+    "before the step is computed: try [2, 5].",
+)
+def without_zero(low, high, bits):
+    symmetric_step = max(abs(low), abs(high)) / (2 ** (bits - 1) - 1)
+    return 20 * np.log10(symmetric_step * (2**bits - 1) / (high - low))
+
+
+@mistake(
+    "04-gain",
+    "you compare the ranges only. The symmetric grid has one code less, "
+    "which shows most at 2 bits: count the steps of both grids.",
+)
+def both_full(low, high, bits):
+    return 20 * np.log10(2 * max(abs(low), abs(high)) / (max(high, 0.0) - min(low, 0.0)))
+
+
+@mistake(
+    "04-gain",
+    "the size is right and the sign is not: a gain is positive when the asymmetric "
+    "step is the shorter one.",
+)
+def loss(low, high, bits):
+    return -gain(low, high, bits)
+
+
+CODE_CASES = ((-RISE, 8), (RISE, 8), (WEIGHTS, 8), (WEIGHTS, 4), (WEIGHTS, 2))
+
+
+@exercise("04-symmetric", *CODE_CASES)
+def symmetric(x, bits):
+    """The narrow range: as many codes below zero as above."""
+    qmax = 2 ** (bits - 1) - 1
+    scale = np.abs(x).max() / np.float32(qmax)
+    return scale, np.clip(np.rint(x / scale), -qmax, qmax).astype(int)
+
+
+def _rounded(x, scale, bits):
+    return scale, np.clip(np.rint(x / scale), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+@mistake(
+    "04-symmetric",
+    "with alpha / 128 the value +alpha wants code 128, is clamped to 127 and "
+    "is wrong by a whole step. Nothing goes wrong when -alpha is the end.",
+)
+def alpha_over_128(x, bits):
+    return _rounded(x, np.abs(x).max() / F32(2 ** (bits - 1)), bits)
+
+
+@mistake(
+    "04-symmetric",
+    "that is the full range, alpha / 127.5 with codes down to -128. It is a "
+    "convention in use, but the exercise asks for the narrow one.",
+)
+def full_range(x, bits):
+    return _rounded(x, np.abs(x).max() / F32((2**bits - 1) / 2), bits)
+
+
+@mistake(
+    "04-symmetric",
+    "you take the largest value instead of the largest magnitude: a fall "
+    "larger than every rise is clamped.",
+)
+def largest_value(x, bits):
+    qmax = 2 ** (bits - 1) - 1
+    scale = x.max() / F32(qmax)
+    return scale, np.clip(np.rint(x / scale), -qmax, qmax)
+
+
+@mistake(
+    "04-symmetric",
+    "the step is too short by half: 2**b - 1 steps cover both sides, "
+    "alpha covers one. Values beyond alpha / 2 are clamped.",
+)
+def half_the_codes(x, bits):
+    qmax = 2 ** (bits - 1) - 1
+    scale = np.abs(x).max() / F32(2**bits - 1)
+    return scale, np.clip(np.rint(x / scale), -qmax, qmax)
+
+
+@mistake(
+    "04-symmetric", "the scale is right; a cast cuts the fraction off. Round to the nearest code."
+)
+def truncated(x, bits):
+    scale = symmetric(x, bits)[0]
+    return scale, (x / scale).astype(int)
+
+
+W = RNG.integers(-128, 128, (40, 6)).astype(np.int8)
+FOLDS = ((W, -128, 0), (W, 11, 0), (W, -128, 7), (W[:3], 100, -90), (W, 0, 7))
+
+
+@exercise("04-fold", *FOLDS)
+def fold(w, x_zero, w_zero):
+    """Minus the column term, plus the constant K Zx Zw."""
+    columns = w.sum(axis=0, dtype=np.int32)
+    return -x_zero * columns + len(w) * x_zero * w_zero
+
+
+@mistake(
+    "04-fold",
+    "right whenever the weights are symmetric. Otherwise every output is off "
+    "by the constant K Zx Zw: the fourth term is missing.",
+)
+def no_constant(w, x_zero, w_zero):
+    return -x_zero * w.sum(axis=0, dtype=np.int32)
+
+
+@mistake("04-fold", "minus times minus: the constant K Zx Zw is added.")
+def constant_subtracted(w, x_zero, w_zero):
+    return -x_zero * w.sum(axis=0, dtype=np.int32) - len(w) * x_zero * w_zero
+
+
+@mistake(
+    "04-fold",
+    "the constant counts the K inputs that are summed, not the N outputs: which axis of w is K?",
+)
+def outputs_for_inputs(w, x_zero, w_zero):
+    return -x_zero * w.sum(axis=0, dtype=np.int32) + w.shape[1] * x_zero * w_zero
+
+
+@mistake("04-fold", "the column term is subtracted: look at its sign in the expansion.")
+def column_added(w, x_zero, w_zero):
+    return x_zero * w.sum(axis=0, dtype=np.int32) + len(w) * x_zero * w_zero
+
+
+@mistake(
+    "04-fold", "the column sums wrap around: 40 codes of int8 do not sum within int8. Sum in int32."
+)
+def wrapped(w, x_zero, w_zero):
+    return -x_zero * w.sum(axis=0, dtype=np.int8).astype(np.int32) + len(w) * x_zero * w_zero

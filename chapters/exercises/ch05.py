@@ -1,0 +1,204 @@
+"""Exercises of chapter 5, per channel and per group."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import exercise, mistake
+
+F32 = np.float32
+
+
+def _square(n: int, seed: int) -> np.ndarray:
+    """Square on purpose: scales along the wrong axis have the right shape."""
+    size = np.geomspace(1, 0.02, n)[:, None]
+    return (size * np.random.default_rng(seed).standard_normal((n, n))).astype(F32)
+
+
+def _round_trip(w: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
+    qmax = F32(2 ** (bits - 1) - 1)
+    return np.clip(np.rint(w / scale), -qmax, qmax) * scale
+
+
+@exercise("05-channel", (_square(16, 1), 8), (_square(24, 2), 4))
+def channels(w, bits):
+    """One symmetric scale per output channel, which is a row."""
+    qmax = np.float32(2 ** (bits - 1) - 1)
+    scale = np.abs(w).max(axis=1, keepdims=True) / qmax
+    return np.clip(np.rint(w / scale), -qmax, qmax) * scale
+
+
+@mistake(
+    "05-channel",
+    "right maxima, wrong direction: an array of shape (n,) lines up with the "
+    "columns, so row c is divided by the scales of other rows. "
+    "Keep the scales a column (keepdims=True).",
+)
+def scales_as_row(w, bits):
+    return _round_trip(w, np.abs(w).max(axis=1) / F32(2 ** (bits - 1) - 1), bits)
+
+
+@mistake(
+    "05-channel",
+    "one scale per input (column). Output channels are the rows, and only a "
+    "scale per output can leave the integer sum.",
+)
+def per_input(w, bits):
+    return channels(w.T, bits).T
+
+
+@mistake("05-channel", "one scale for the whole matrix: the small rows lose their bits.")
+def one_scale(w, bits):
+    return _round_trip(w, np.abs(w).max() / F32(2 ** (bits - 1) - 1), bits)
+
+
+@mistake(
+    "05-channel",
+    "the largest value is not the largest magnitude: "
+    "rows whose peak is negative are clipped. Take the absolute value first.",
+)
+def without_sign(w, bits):
+    return _round_trip(w, w.max(axis=1, keepdims=True) / F32(2 ** (bits - 1) - 1), bits)
+
+
+@mistake("05-channel", "these are codes: multiply them by the scales again.")
+def not_multiplied_back(w, bits):
+    return channels(w, bits) / (np.abs(w).max(axis=1, keepdims=True) / F32(2 ** (bits - 1) - 1))
+
+
+@exercise("05-groups", (_square(32, 3), 4, 8), (_square(64, 4), 8, 16))
+def groups(w, bits, size):
+    """One symmetric scale for each run of ``size`` inputs in a row."""
+    qmax = np.float32(2 ** (bits - 1) - 1)
+    blocks = w.reshape(len(w), -1, size)
+    scale = np.abs(blocks).max(axis=2, keepdims=True) / qmax
+    rounded = np.clip(np.rint(blocks / scale), -qmax, qmax) * scale
+    return rounded.reshape(w.shape)
+
+
+@mistake(
+    "05-groups",
+    "your groups run along the outputs. The sum runs along the inputs, so a "
+    "group must be a run of inputs within one row.",
+)
+def along_outputs(w, bits, size):
+    return groups(np.ascontiguousarray(w.T), bits, size).T
+
+
+@mistake(
+    "05-groups",
+    "each group has the right size but the wrong members: reshape to "
+    "(outputs, groups, size), so that neighbors stay together.",
+)
+def every_nth(w, bits, size):
+    """The reshape of a habit: (outputs, size, groups) puts distant weights into one group."""
+    blocks = w.reshape(w.shape[0], size, -1)
+    scale = np.abs(blocks).max(axis=1, keepdims=True) / F32(2 ** (bits - 1) - 1)
+    return _round_trip(blocks, scale, bits).reshape(w.shape)
+
+
+@mistake(
+    "05-groups",
+    "you cut each row into `size` groups. `size` is the number of weights that share a scale.",
+)
+def so_many_groups(w, bits, size):
+    return groups(w, bits, w.shape[1] // size)
+
+
+@mistake("05-groups", "one scale per row: these are channels, not groups.")
+def whole_rows(w, bits, size):
+    return channels(w, bits)
+
+
+@exercise("05-bytes", (32, 128, 4, 32), (3, 7, 3, 7), (16, 64, 8, 64), (5, 9, 1, 3))
+def stored(outputs, inputs, bits, size):
+    """Packed codes, and one float32 scale per group."""
+    codes = -(-outputs * inputs * bits // 8)  # rounded up
+    return codes + 4 * outputs * (inputs // size)
+
+
+@mistake("05-bytes", "you count the codes only. Each group stores a float32 scale: 4 bytes.")
+def scales_forgotten(outputs, inputs, bits, size):
+    return -(-outputs * inputs * bits // 8)
+
+
+@mistake("05-bytes", "a whole byte per code. Below 8 bits the codes are packed.")
+def not_packed(outputs, inputs, bits, size):
+    return outputs * inputs + 4 * outputs * (inputs // size)
+
+
+@mistake("05-bytes", "one scale per row; every group of a row has its own.")
+def one_scale_a_row(outputs, inputs, bits, size):
+    return -(-outputs * inputs * bits // 8) + 4 * outputs
+
+
+@mistake("05-bytes", "that is the number of bits; 8 of them make a byte.")
+def in_bits(outputs, inputs, bits, size):
+    return outputs * inputs * bits + 32 * outputs * (inputs // size)
+
+
+@mistake(
+    "05-bytes",
+    "right but when the codes end inside a byte: an unfinished byte is stored whole, so round up.",
+)
+def last_byte_lost(outputs, inputs, bits, size):
+    return outputs * inputs * bits // 8 + 4 * outputs * (inputs // size)
+
+
+def _features(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return (rng.standard_t(4, (50, 4)) * [0.002, 1.0, 1.4, 0.5]).astype(F32)
+
+
+def _factors(x, w, a, axis=0):
+    return np.abs(x).max(axis=0) ** a / np.abs(w).max(axis=axis) ** (1 - a)
+
+
+@exercise("05-equalize", (_features(5), _square(4, 6), 0.5), (_features(7), _square(4, 8), 0.8))
+def equalize(x, w, a):
+    """Divide input k by s_k and multiply weight column k by it."""
+    s = np.abs(x).max(axis=0) ** a / np.abs(w).max(axis=0) ** (1 - a)
+    return x / s, w * s
+
+
+@mistake(
+    "05-equalize",
+    "the inputs are divided, but the weights do not take it up: "
+    "the layer computes something else. Multiply column k by s_k.",
+)
+def inputs_only(x, w, a):
+    return x / _factors(x, w, a), w
+
+
+@mistake(
+    "05-equalize",
+    "the weights are multiplied, but the inputs are not divided: "
+    "the layer computes something else.",
+)
+def weights_only(x, w, a):
+    return x, w * _factors(x, w, a)
+
+
+@mistake(
+    "05-equalize",
+    "the product is unchanged, but the ranges grow apart: "
+    "divide the inputs by s, multiply the weights.",
+)
+def upside_down(x, w, a):
+    s = _factors(x, w, a)
+    return x * s, w / s
+
+
+@mistake("05-equalize", "the exponents are swapped: a belongs to the inputs, 1 - a to the weights.")
+def exponents_swapped(x, w, a):
+    return equalize(x, w, 1 - a)
+
+
+@mistake(
+    "05-equalize",
+    "you take the range of the weight rows. "
+    "Input k meets column k: the maximum runs over the outputs.",
+)
+def ranges_of_rows(x, w, a):
+    s = _factors(x, w, a, axis=1)
+    return x / s, w * s

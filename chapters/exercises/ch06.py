@@ -1,0 +1,214 @@
+"""Exercises of chapter 6, when an error is too big."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import exercise, mistake
+
+RNG = np.random.default_rng(6)
+FLIP_CASES = ((0.01,), (0.0001,), (0.25,), (0.0317,))
+
+
+@exercise("06-snr-for", *FLIP_CASES, atol=1e-3)
+def snr_for(p):
+    """The arctan law turned around."""
+    return -20 * np.log10(np.tan(np.pi * p))
+
+
+@mistake(
+    "06-snr-for", "half of the right answer: the tangent is a ratio of amplitudes, so 20 log10."
+)
+def power(p):
+    return -10 * np.log10(np.tan(np.pi * p))
+
+
+@mistake(
+    "06-snr-for", "p comes as a share of 1, not in percent: 0.01 is one decision in a hundred."
+)
+def percent(p):
+    return -20 * np.log10(np.tan(np.pi * p / 100))
+
+
+@mistake(
+    "06-snr-for",
+    "there are two wedges of angle theta on the full circle of 2 pi, so p = theta / pi.",
+)
+def one_wedge(p):
+    return -20 * np.log10(np.tan(2 * np.pi * p))
+
+
+@mistake(
+    "06-snr-for",
+    "right for rare flips only: you took the angle for its tangent. "
+    "At p = 0.25 the noise is as strong as the signal, 0 dB.",
+)
+def small_angle(p):
+    return -20 * np.log10(np.pi * p)
+
+
+@mistake("06-snr-for", "the size is right, the sign is not: rarer flips need a higher SNR.")
+def sign(p):
+    return -snr_for(p)
+
+
+CALM, WILD = RNG.standard_normal((2, 400))
+ROWS = np.stack([0.01 * CALM, WILD])
+SNR_CASES = (
+    (ROWS, np.rint(ROWS / 0.02) * 0.02),
+    (ROWS, np.floor(ROWS / 0.01) * 0.01),
+    (ROWS, np.stack([1.001 * ROWS[0], np.rint(ROWS[1])])),
+    (ROWS * 1e-3, np.rint(ROWS * 1e5) * 1e-8),
+    (3 + ROWS, 3 + np.rint(ROWS / 0.02) * 0.02 + 0.01),
+)
+
+
+@exercise("06-snr", *SNR_CASES, atol=1e-3)
+def snr(x, y):
+    """One ratio of sums: all signal power over all noise power, in dB."""
+    return 10 * np.log10(np.sum(x**2) / np.sum((y - x) ** 2))
+
+
+@mistake(
+    "06-snr",
+    "a mean of ratios: the row with the best ratio decides. "
+    "The SNR of the array is one ratio of two sums.",
+)
+def mean_of_ratios(x, y):
+    ratios = np.sum(x**2, axis=1) / np.sum((y - x) ** 2, axis=1)
+    return 10 * np.log10(np.mean(ratios))
+
+
+@mistake(
+    "06-snr",
+    "a mean of decibels weighs a calm row like a wild one. "
+    "Sum the powers first, then take one logarithm.",
+)
+def mean_of_decibels(x, y):
+    ratios = np.sum(x**2, axis=1) / np.sum((y - x) ** 2, axis=1)
+    return np.mean(10 * np.log10(ratios))
+
+
+@mistake(
+    "06-snr",
+    "the variance of the error leaves out its mean: floor would look as "
+    "good as rounding. Noise power is the mean of the square.",
+)
+def noise_variance(x, y):
+    return 10 * np.log10(np.mean(x**2) / np.var(y - x))
+
+
+@mistake(
+    "06-snr",
+    "you subtract both means: the bias of the error has vanished. Use the mean of the squares.",
+)
+def both_variances(x, y):
+    return 10 * np.log10(np.var(x) / np.var(y - x))
+
+
+@mistake("06-snr", "that is one SNR for each row. The exercise wants one number.")
+def per_row(x, y):
+    return 10 * np.log10(np.sum(x**2, axis=1) / np.sum((y - x) ** 2, axis=1))
+
+
+@mistake("06-snr", "x**2 is a power already: 10 log10.")
+def amplitudes(x, y):
+    return 2 * snr(x, y)
+
+
+LOGITS = RNG.normal(0.0, 1.5, 3000)
+NOISY = LOGITS + RNG.normal(0.0, 0.05, LOGITS.size)
+DECISIONS = ((LOGITS, NOISY, 0.5), (LOGITS, NOISY, 0.8), (LOGITS, LOGITS + 0.01, 0.3))
+
+
+def _share(a, b):
+    return 100.0 * np.mean(a != b)
+
+
+def _sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+@exercise("06-flips", *DECISIONS)
+def flips(a, b, p):
+    """Compare the logits with the logit of p."""
+    threshold = np.log(p / (1 - p))
+    return 100 * np.mean((a > threshold) != (b > threshold))
+
+
+@mistake(
+    "06-flips",
+    "you decide on rounded probabilities: all that fall on the "
+    "threshold become a no. Decide on the logits, "
+    "at log(p / (1 - p)).",
+)
+def rounded_probabilities(a, b, p):
+    return _share(np.round(_sigmoid(a), 2) > p, np.round(_sigmoid(b), 2) > p)
+
+
+@mistake(
+    "06-flips",
+    "you count probabilities that moved. Count decisions that changed sides of the threshold.",
+)
+def probabilities_differ(a, b, p):
+    return _share(np.round(_sigmoid(a), 2), np.round(_sigmoid(b), 2))
+
+
+@mistake(
+    "06-flips",
+    "p is a probability, the logits are not: a probability of p lies at the "
+    "logit log(p / (1 - p)).",
+)
+def logit_above_p(a, b, p):
+    return _share(a > p, b > p)
+
+
+@mistake("06-flips", "right for p = 0.5 only: the threshold moves with p.")
+def always_half(a, b, p):
+    return _share(a > 0, b > 0)
+
+
+@mistake("06-flips", "flips in opposite directions cancel in your count. Compare row by row.")
+def difference_of_counts(a, b, p):
+    t = np.log(p / (1 - p))
+    return 100.0 * abs(np.mean(a > t) - np.mean(b > t))
+
+
+@mistake("06-flips", "this is the share; percent is wanted.")
+def share(a, b, p):
+    return flips(a, b, p) / 100
+
+
+X = RNG.standard_normal(2000)
+U = RNG.uniform(-0.5, 0.5, X.size)
+DITHERS = ((X, 0.25, U), (np.full(200, 0.3), 1.0, U[:200]), (X, 2.0, U))
+
+
+@exercise("06-dither", *DITHERS)
+def dither(x, step, u):
+    """Add u steps, round, and take the same u steps away again."""
+    return step * (np.rint(x / step + u) - u)
+
+
+@mistake(
+    "06-dither",
+    "the dither is still in the values: that is stochastic rounding, with "
+    "twice the noise on average. Take the same u away after rounding.",
+)
+def not_subtracted(x, step, u):
+    return step * np.rint(x / step + u)
+
+
+@mistake("06-dither", "right when the step is 1. The dither was u steps: take away step * u.")
+def subtracted_in_units_of_x(x, step, u):
+    return step * np.rint(x / step + u) - u
+
+
+@mistake("06-dither", "the sign: what was added before rounding is subtracted after it.")
+def added_twice(x, step, u):
+    return step * (np.rint(x / step + u) + u)
+
+
+@mistake("06-dither", "that is plain rounding; u is not used.")
+def no_dither(x, step, u):
+    return step * np.rint(x / step)

@@ -1,0 +1,158 @@
+"""Exercises of chapter 13, market data."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import exercise, mistake
+
+STEP = 300_000
+NEWEST_FIRST = 1_735_689_600_000 + STEP * np.arange(5, -1, -1)
+LAST_CLOSE = int(NEWEST_FIRST[0]) + STEP
+PAGES = tuple((NEWEST_FIRST, STEP, LAST_CLOSE + late) for late in (-170_000, 0, 9 * STEP))
+
+
+@exercise("13-closed", *PAGES)
+def closed(starts, interval, time):
+    """Closed is what ended by now, whichever row it is; oldest first."""
+    return starts[starts + interval <= time][::-1]
+
+
+@mistake(
+    "13-closed",
+    "you drop the newest row whatever the time says. In a page that ends "
+    "in the past it is closed, and one good candle is lost per page.",
+)
+def newest_blindly(starts, interval, time):
+    return starts[1:][::-1]
+
+
+@mistake("13-closed", "rows come newest first: you drop the oldest row and keep the open one.")
+def last_of_list(starts, interval, time):
+    return starts[:-1][::-1]
+
+
+@mistake("13-closed", "the open candle is still in. It has begun; has it closed?")
+def keeps_open(starts, interval, time):
+    return starts[starts <= time][::-1]
+
+
+@mistake("13-closed", "a candle that closes exactly at `time` is closed: <=, not <.")
+def strict(starts, interval, time):
+    return starts[starts + interval < time][::-1]
+
+
+@mistake("13-closed", "the right rows, newest first. A model wants time to run forward.")
+def not_turned(starts, interval, time):
+    return starts[starts + interval <= time]
+
+
+SPREADS = tuple(
+    (np.random.default_rng(seed).lognormal(size=n).round(2), window)
+    for seed, n, window in ((1, 12, 4), (2, 60, 12), (3, 40, 5))
+)
+
+
+@exercise("13-median", *SPREADS)
+def median(x, window):
+    """Each window ends with the value itself."""
+    ends = range(window - 1, len(x))
+    return np.array([np.median(x[t - window + 1 : t + 1]) for t in ends])
+
+
+@mistake("13-median", "your window holds the next candle. At time t that is the future.")
+def next_included(x, window):
+    return np.array([np.median(x[t - window + 2 : t + 2]) for t in range(window - 1, len(x))])
+
+
+@mistake("13-median", "your window is centered on the candle, so half of it is the future.")
+def centered(x, window):
+    before = window // 2
+    return np.array(
+        [np.median(x[max(t - before, 0) : t - before + window]) for t in range(window - 1, len(x))]
+    )
+
+
+@mistake("13-median", "that is the mean. One wild candle moves it for a whole window.")
+def _mean(x, window):
+    return np.array([np.mean(x[t - window + 1 : t + 1]) for t in range(window - 1, len(x))])
+
+
+@mistake("13-median", "your window stops before the candle itself, and is one value short.")
+def one_short(x, window):
+    return np.array([np.median(x[t - window + 1 : t]) for t in range(window - 1, len(x))])
+
+
+TABLE = np.random.default_rng(4).lognormal(size=(50, 3))
+TABLE[40:] *= 3  # the test rows come from a wilder time
+ROWS = ((TABLE, 30), (TABLE[:, :1], 40), (TABLE**2, 20))
+
+
+@exercise("13-scaler", *ROWS)
+def standardized(x, train):
+    """Mean and deviation of the first ``train`` rows, applied to all."""
+    return (x - x[:train].mean(axis=0)) / x[:train].std(axis=0)
+
+
+@mistake(
+    "13-scaler",
+    "mean and deviation come from all rows: the training rows now know how "
+    "wild the test rows will be.",
+)
+def all_rows(x, train):
+    return standardized(x, len(x))
+
+
+@mistake(
+    "13-scaler",
+    "the test rows are scaled by themselves. Live there is one row, and a "
+    "model must see it in the units of its training.",
+)
+def each_part(x, train):
+    return np.concatenate([standardized(part, len(part)) for part in (x[:train], x[train:])])
+
+
+@mistake("13-scaler", "one mean for all columns. Each feature has its own.")
+def one_mean(x, train):
+    return (x - x[:train].mean()) / x[:train].std()
+
+
+MISSING = NEWEST_FIRST[::-1][[0, 1, 2, 4, 5]]
+SERIES = (
+    (MISSING, np.array([100.0, 101.0, 102.0, 90.0, 91.0]), STEP),
+    (STEP * np.array([0, 1, 5, 6, 7, 9]), np.array([10.0, 11.0, 13.0, 12.0, 12.0, 15.0]), STEP),
+    (STEP * np.arange(4), np.array([5.0, 6.0, 6.0, 3.0]), STEP),
+)
+
+
+@exercise("13-gaps", *SERIES)
+def returns(start, close, step):
+    """Close to close, only where no candle is missing in between."""
+    return (close[1:] / close[:-1] - 1)[np.diff(start) == step]
+
+
+@mistake(
+    "13-gaps",
+    "you fill the gap with the previous close: calm candles that nobody traded, "
+    "then a jump that took longer than one candle.",
+)
+def filled(start, close, step):
+    grid = np.arange(start[0], start[-1] + step, step)
+    kept = close[np.searchsorted(start, grid, side="right") - 1]
+    return kept[1:] / kept[:-1] - 1
+
+
+@mistake("13-gaps", "a return across the gap counts as one candle's return.")
+def jump(start, close, step):
+    return close[1:] / close[:-1] - 1
+
+
+@mistake("13-gaps", "the right rows, as logarithms: asked for is close over close, minus 1.")
+def logarithms(start, close, step):
+    return np.log1p(returns(start, close, step))
+
+
+@mistake("13-gaps", "a straight line through the gap uses the price after it: look-ahead.")
+def interpolated(start, close, step):
+    line = np.interp(np.arange(start[0], start[-1] + step, step), start, close)
+    return line[1:] / line[:-1] - 1

@@ -1,0 +1,191 @@
+"""Exercises of chapter 14, a live Bybit model."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import exercise, mistake
+
+
+def _logits(seed: int) -> tuple:
+    rng = np.random.default_rng(seed)
+    full = rng.normal(0.2, 1, 400)
+    return full, full + rng.normal(0.1, 0.5, 400), rng.random(400) < 1 / (1 + np.exp(-2 * full))
+
+
+def _two_parts(seed: int) -> tuple:
+    """Training and test logits with one shift; the best threshold differs a little."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for n in (300, 150):
+        z = rng.normal(0, 1, n)
+        parts += [z + 0.8, rng.random(n) < 1 / (1 + np.exp(-2 * z))]
+    return tuple(parts)
+
+
+def _decisions(seed: int) -> tuple:
+    rng = np.random.default_rng(seed)
+    day = np.repeat(np.arange(20), rng.integers(5, 60, 20))
+    hard = rng.normal(0.7, 0.1, 20)[day]  # a hard day is hard for both
+    b = (rng.random(len(day)) < hard).astype(float)
+    a = np.where(rng.random(len(day)) < 0.1, rng.random(len(day)) < hard + 0.2, b).astype(float)
+    return a, b, day, rng.integers(0, 20, (500, 20))
+
+
+@exercise("14-flips", _logits(1), _logits(2))
+def flips(full, coarse, y):
+    """Agreement, and how often float32 was right where the two differ."""
+    flipped = (full > 0) != (coarse > 0)
+    was_right = ((full > 0) == y)[flipped]
+    return 100 - 100 * flipped.mean(), 100 * was_right.mean()
+
+
+@mistake(
+    "14-flips", "you cut at 0.5. These are logits, not probabilities: the logit of one half is 0."
+)
+def cut_at_half(full, coarse, y):
+    return flips(full - 0.5, coarse - 0.5, y)
+
+
+@mistake(
+    "14-flips",
+    "you ask whether the logits are close. Agreement compares decisions: "
+    "a large change on one side of zero flips nothing.",
+)
+def equal_logits(full, coarse, y):
+    return 100 * np.mean(np.isclose(full, coarse, rtol=0.1)), flips(full, coarse, y)[1]
+
+
+@mistake(
+    "14-flips",
+    "you count the rows where both are right. Two models that make the same "
+    "mistake agree as well, and no label is needed to see it.",
+)
+def both_right(full, coarse, y):
+    return 100 * np.mean(((full > 0) == y) & ((coarse > 0) == y)), flips(full, coarse, y)[1]
+
+
+@mistake(
+    "14-flips",
+    "the second number is that of the quantized model. On a flipped row "
+    "exactly one of the two is right; p_f belongs to float32.",
+)
+def coarse_on_flips(full, coarse, y):
+    same, was_right = flips(full, coarse, y)
+    return same, 100 - was_right
+
+
+@mistake(
+    "14-flips",
+    "the second number is the accuracy on all rows. Take the rows where the decisions differ.",
+)
+def right_on_all(full, coarse, y):
+    return flips(full, coarse, y)[0], 100 * np.mean((full > 0) == y)
+
+
+@mistake("14-flips", "the first number is the share that flipped; agreement is the rest.")
+def share_of_flips(full, coarse, y):
+    same, was_right = flips(full, coarse, y)
+    return 100 - same, was_right
+
+
+@mistake("14-flips", "these are shares; percent is wanted.")
+def shares(full, coarse, y):
+    same, was_right = flips(full, coarse, y)
+    return same / 100, was_right / 100
+
+
+@exercise("14-threshold", _two_parts(3), _two_parts(4))
+def accuracy_with_threshold(train_logits, train_y, test_logits, test_y):
+    """The threshold is chosen on training rows, and judged on test rows."""
+    tries = np.sort(train_logits)
+    hits = [np.mean((train_logits > t) == train_y) for t in tries]
+    best = tries[np.argmax(hits)]
+    return 100 * np.mean((test_logits > best) == test_y)
+
+
+@mistake(
+    "14-threshold",
+    "the threshold is chosen on the test rows, so it profits from their "
+    "luck. Choose it on training rows.",
+)
+def chosen_on_test(train_logits, train_y, test_logits, test_y):
+    return accuracy_with_threshold(test_logits, test_y, test_logits, test_y)
+
+
+@mistake("14-threshold", "test rows still take part in the choice. Look at the training rows only.")
+def chosen_on_both(train_logits, train_y, test_logits, test_y):
+    logits, y = np.concatenate([train_logits, test_logits]), np.concatenate([train_y, test_y])
+    return accuracy_with_threshold(logits, y, test_logits, test_y)
+
+
+@mistake("14-threshold", "the threshold is still 0. After quantization the logits have moved.")
+def old_threshold(train_logits, train_y, test_logits, test_y):
+    return 100 * np.mean((test_logits > 0) == test_y)
+
+
+@mistake(
+    "14-threshold",
+    "well chosen, but judged on the training rows. Return the accuracy on the test rows.",
+)
+def training_accuracy(train_logits, train_y, test_logits, test_y):
+    return accuracy_with_threshold(train_logits, train_y, train_logits, train_y)
+
+
+@mistake(
+    "14-threshold",
+    "you match the share of yes. Choose the threshold with the most training rows right.",
+)
+def same_share(train_logits, train_y, test_logits, test_y):
+    cut = np.quantile(train_logits, 1 - np.mean(train_y))
+    return 100 * np.mean((test_logits > cut) == test_y)
+
+
+@exercise("14-paired", _decisions(5), _decisions(6))
+def interval(a, b, day, drawn):
+    """The difference is taken within each draw of days."""
+    gain, size = np.bincount(day, a - b), np.bincount(day)
+    d = 100 * gain[drawn].sum(axis=1) / size[drawn].sum(axis=1)
+    return tuple(np.percentile(d, [2.5, 97.5]))
+
+
+@mistake(
+    "14-paired",
+    "that interval treats the two models as if each had its own days. Take a - b before you draw.",
+)
+def unpaired(a, b, day, drawn):
+    zero = np.zeros(len(a))
+    (low_a, high_a), (low_b, high_b) = (interval(v, zero, day, drawn) for v in (a, b))
+    return low_a - high_b, high_a - low_b
+
+
+@mistake(
+    "14-paired",
+    "limit minus limit: the draw that is low for a is not the one that is "
+    "low for b. Take the difference within each draw.",
+)
+def end_by_end(a, b, day, drawn):
+    zero = np.zeros(len(a))
+    (low_a, high_a), (low_b, high_b) = (interval(v, zero, day, drawn) for v in (a, b))
+    return low_a - low_b, high_a - high_b
+
+
+@mistake(
+    "14-paired",
+    "you average the daily averages, so a day of five rows counts as "
+    "much as one of fifty. Divide the sums by the rows drawn.",
+)
+def days_count_alike(a, b, day, drawn):
+    daily = np.bincount(day, a - b) / np.bincount(day)
+    return tuple(np.percentile(100 * daily[drawn].mean(axis=1), [2.5, 97.5]))
+
+
+@mistake("14-paired", "the sign is turned around: a minus b.")
+def two_orders(a, b, day, drawn):
+    return interval(b, a, day, drawn)
+
+
+@mistake("14-paired", "these are shares; percentage points are 100 times as large.")
+def as_shares(a, b, day, drawn):
+    low, high = interval(a, b, day, drawn)
+    return low / 100, high / 100
