@@ -15,12 +15,23 @@ def first_index(mask: np.ndarray) -> str:
 
 def real_array(x: Any, function: str, name: str = "x") -> np.ndarray:
     """Any real array-like as a non-empty, finite array of its own dtype."""
+    parts = x if isinstance(x, (list, tuple)) else [x]
+    masked = sum(np.ma.count_masked(a) for a in parts if isinstance(a, np.ma.MaskedArray))
+    if masked:
+        raise ValueError(
+            f"{function}: {name} has {masked} masked values, and no grid keeps a mask; "
+            "give x.compressed() (without them) or x.filled(value)"
+        )
     try:
         array = np.asarray(x)
-    except ValueError as error:
+    except (ValueError, TypeError, RuntimeError) as error:  # ragged rows; a tensor that refuses
         raise ValueError(
             f"{function}: {name} is not a rectangular array ({error}); give rows of one length"
         ) from None
+    if array.dtype == object and not array.ndim:
+        raise ValueError(
+            f"{function}: {name} is a {type(x).__name__}; expected an array of real numbers"
+        )
     if array.dtype.kind not in "biuf":
         raise ValueError(
             f"{function}: {name} has dtype {array.dtype}; expected real numbers "
@@ -39,6 +50,18 @@ def real_array(x: Any, function: str, name: str = "x") -> np.ndarray:
             f"(first at index {first_index(bad)}); drop or fill them before quantizing"
         )
     return array
+
+
+def float64_array(x: Any, function: str, name: str = "x") -> np.ndarray:
+    """Any real array-like as a non-empty, finite float64 array."""
+    array = real_array(x, function, name)
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float64)
+    if not np.isfinite(narrow).all():  # only from a wider type
+        raise ValueError(
+            f"{function}: {name} has values beyond float64 (1.8e308); rescale the data"
+        )
+    return narrow
 
 
 def float32_array(x: Any, function: str, name: str = "x") -> np.ndarray:

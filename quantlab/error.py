@@ -9,13 +9,12 @@ import numpy as np
 
 from quantlab import _checks, kernels
 from quantlab.kernels import reference
-from quantlab.scheme import QuantizationParams
+from quantlab.scheme import QuantizationParams, checked_params
+from quantlab.tensor import inside
 
 
 def _pair(x: Any, y: Any, function: str) -> tuple[np.ndarray, np.ndarray]:
-    pair = [
-        _checks.real_array(a, function, name).astype(np.float64) for a, name in ((x, "x"), (y, "y"))
-    ]
+    pair = [_checks.float64_array(a, function, name) for a, name in ((x, "x"), (y, "y"))]
     if pair[0].shape != pair[1].shape:
         raise ValueError(
             f"{function}: x has shape {pair[0].shape}, y has shape {pair[1].shape}; "
@@ -92,6 +91,7 @@ def measure(x: Any, params: QuantizationParams) -> Measure:
     (10.125, 4.29, 0.33)
     """
     x = _checks.float32_array(x, "measure")
+    params = checked_params(params, "measure")
     data, small = params.normal_form(x.shape)
     rows, scale = x.reshape(data), params.scale.reshape(small)
     if params.is_binary:
@@ -153,20 +153,5 @@ def saturation_rate(x: Any, params: QuantizationParams) -> float:
     0.5
     """
     x = _checks.float32_array(x, "saturation_rate")
-    return 1.0 - float(np.count_nonzero(inside(x, params))) / x.size
-
-
-def inside(x: np.ndarray, params: QuantizationParams) -> np.ndarray:
-    """Where rint(x / scale) + zero_point lies in [qmin, qmax]; x float32, bool of its shape.
-
-    The binary grid has no clamp: there it is abs(x) <= 2 scale (rint(x / scale) in [-2, 2] would
-    reach 2.5). With scale = mean abs(x) a Gaussian keeps 89 % of its values.
-    """
-    data, small = params.normal_form(x.shape)
-    scale = params.scale.reshape(small)
-    if params.is_binary:
-        return (np.abs(x).reshape(data) <= 2 * scale).reshape(x.shape)
-    out = np.empty(data, dtype=np.bool_)
-    zero_point = params.zero_point.reshape(small)
-    kernels.inside(x.reshape(data), scale, zero_point, params.qmin, params.qmax, out)
-    return out.reshape(x.shape)
+    within = inside(x, checked_params(params, "saturation_rate"))
+    return np.count_nonzero(~within) / x.size

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from quantlab import _checks
-from quantlab.calibration import _checked_choice, _groups, choose_params
+from quantlab.calibration import checked_choice, choose_params, groups_of
 from quantlab.scheme import QuantizationParams, QuantizationScheme
 
 
@@ -36,7 +36,7 @@ class MinMaxObserver:
         """Take one piece: real array, any shape; returns the observer."""
         me = "MinMaxObserver.update"
         x = _checks.float32_array(x, me)
-        groups = x.reshape(1, -1) if self.axis is None else _groups(x, self.axis, None, me)[0]
+        groups = x.reshape(1, -1) if self.axis is None else groups_of(x, self.axis, None, me)[0]
         low, high = groups.min(axis=1), groups.max(axis=1)
         total = np.abs(groups).sum(axis=1, dtype=np.float64)
         if self.count:
@@ -62,7 +62,7 @@ class MinMaxObserver:
     ) -> QuantizationParams:
         """The grid for all that was seen; the arguments are those of choose_params."""
         me = "MinMaxObserver.params"
-        scheme, _ = _checked_choice(scheme, method, {})
+        scheme, _ = checked_choice(scheme, method, {})
         _check_seen(self.count, me)
         if method != "minmax":
             raise ValueError(
@@ -174,7 +174,7 @@ class HistogramObserver:
         **options: Any,
     ) -> QuantizationParams:
         """The grid for all that was seen; the arguments are those of choose_params."""
-        scheme, options = _checked_choice(scheme, method, options)
+        scheme, options = checked_choice(scheme, method, options)
         if scheme.per_channel:
             raise ValueError(
                 f"HistogramObserver.params: {scheme.name} needs one observer for each "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,9 @@ class QuantizationParams:
     `scale` (float32, > 0) and `zero_point` (int32, inside the code range) have shape () for one
     grid per tensor, (C,) for one per channel along `axis`, or, with `block_size`, the shape of
     the data with shape[axis] / block_size along `axis`. Both are made read-only.
-    One bit, signed and narrow, is the binary quantizer: codes -1 and +1, no zero.
+    One bit, signed and narrow, is the binary quantizer: codes -1 and +1, no zero. It alone may
+    have the scale 0: a group of zeros then comes back as zeros, though its codes say +1. ONNX has
+    no such grid; written there as int8 codes, a scale of 0 still multiplies to 0.
 
     Raises ValueError for bits outside 1-16, scales that are not positive and finite, zero points
     outside the codes, and shapes that contradict `axis` and `block_size`.
@@ -105,7 +108,7 @@ class QuantizationParams:
         scale = _checks.real_array(self.scale, "QuantizationParams", "scale")
         with np.errstate(over="ignore", under="ignore"):
             scale = scale.astype(np.float32)
-        bad = ~(np.isfinite(scale) & (scale > 0))
+        bad = ~(np.isfinite(scale) & (scale > 0)) & ~(self.is_binary & (scale == 0))
         if bad.any():
             raise ValueError(
                 f"QuantizationParams: scale is {scale[bad][0]} in float32 "
@@ -228,6 +231,16 @@ class QuantizationParams:
             f"QuantizationParams(scale={show(self.scale)}, zero_point={show(self.zero_point)}, "
             f"bits={self.bits}, codes {self.qmin}..{self.qmax}{where})"
         )
+
+
+def checked_params(params: Any, function: str) -> QuantizationParams:
+    """`params`, or an error that says what a grid is made with."""
+    if not isinstance(params, QuantizationParams):
+        raise ValueError(
+            f"{function}: params is a {type(params).__name__}; expected QuantizationParams: "
+            "choose_params(x, scheme, bits) makes them, QuantizationParams(scale, 0) by hand"
+        )
+    return params
 
 
 def scale_shape(shape: tuple[int, ...], axis: int, block_size: int | None) -> tuple[int, ...]:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from quantlab import _checks, kernels
-from quantlab.error import inside
-from quantlab.scheme import QuantizationParams
+from quantlab.scheme import QuantizationParams, checked_params
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +30,7 @@ class QuantizedTensor:
 
     def __post_init__(self) -> None:
         codes, params = self.codes, self.params
-        if not isinstance(params, QuantizationParams):
-            raise ValueError(
-                f"QuantizedTensor: params is {type(params).__name__}; expected QuantizationParams"
-            )
+        checked_params(params, "QuantizedTensor")
         if not isinstance(codes, np.ndarray) or codes.dtype != params.code_dtype:
             raise ValueError(
                 f"QuantizedTensor: codes is {getattr(codes, 'dtype', type(codes))}; "
@@ -154,6 +150,7 @@ def quantize(x: Any, params: QuantizationParams) -> QuantizedTensor:
     [0, 2, 7]
     """
     x = _checks.float32_array(x, "quantize")
+    params = checked_params(params, "quantize")
     data, small = params.normal_form(x.shape)
     codes = np.empty(data, params.code_dtype)
     if params.is_binary:
@@ -172,6 +169,11 @@ def dequantize(q: QuantizedTensor) -> np.ndarray:
     >>> dequantize(QuantizedTensor(np.array([0, 3, 5], np.uint8), p)).tolist()
     [-1.5, 0.0, 1.0]
     """
+    if not isinstance(q, QuantizedTensor):
+        raise ValueError(
+            f"dequantize: q is a {type(q).__name__}; expected a QuantizedTensor, as "
+            "quantize(x, params) returns, or QuantizedTensor(codes, params)"
+        )
     return q.dequantize()
 
 
@@ -185,12 +187,41 @@ def fake_quantize(x: Any, params: QuantizationParams) -> np.ndarray:
     [0.0, 1.0, 3.5]
     """
     x = _checks.float32_array(x, "fake_quantize")
+    params = checked_params(params, "fake_quantize")
     if params.is_binary:
         return quantize(x, params).dequantize()
     data, small = params.normal_form(x.shape)
     out = np.empty(data, np.float32)
     kernels.fake_quantize(x.reshape(data), *_small(params, small), params.qmin, params.qmax, out)
     return out.reshape(x.shape)
+
+
+def inside(x: np.ndarray, params: QuantizationParams) -> np.ndarray:
+    """Where rint(x / scale) + zero_point lies in [qmin, qmax]; x float32, bool of its shape.
+
+    The binary grid has no clamp: there it is abs(x) <= 2 scale (rint(x / scale) in [-2, 2] would
+    reach 2.5). With scale = mean abs(x) a Gaussian keeps 89 % of its values.
+    """
+    data, small = params.normal_form(x.shape)
+    scale, zero_point = _small(params, small)
+    if params.is_binary:
+        return (np.abs(x).reshape(data) <= 2 * scale).reshape(x.shape)
+    out = np.empty(data, dtype=np.bool_)
+    kernels.inside(x.reshape(data), scale, zero_point, params.qmin, params.qmax, out)
+    return out.reshape(x.shape)
+
+
+def _with_gradient(
+    x: Any, params: Any, upstream: Any, function: str
+) -> tuple[np.ndarray, np.ndarray]:
+    x = _checks.float32_array(x, function)
+    checked_params(params, function)
+    upstream = _checks.float32_array(upstream, function, "upstream")
+    if upstream.shape != x.shape:
+        raise ValueError(
+            f"{function}: x has shape {x.shape}, upstream {upstream.shape}; expected equal shapes"
+        )
+    return x, upstream
 
 
 def ste_gradient(x: Any, params: QuantizationParams, upstream: Any) -> np.ndarray:
@@ -205,12 +236,7 @@ def ste_gradient(x: Any, params: QuantizationParams, upstream: Any) -> np.ndarra
     >>> ste_gradient([0.3, 9.0, -3.9], QuantizationParams(0.5, 0, bits=4), [1, 1, 1]).tolist()
     [1.0, 0.0, 1.0]
     """
-    x = _checks.float32_array(x, "ste_gradient")
-    upstream = _checks.float32_array(upstream, "ste_gradient", "upstream")
-    if upstream.shape != x.shape:
-        raise ValueError(
-            f"ste_gradient: x has shape {x.shape}, upstream {upstream.shape}; expected equal shapes"
-        )
+    x, upstream = _with_gradient(x, params, upstream, "ste_gradient")
     return np.where(inside(x, params), upstream, np.float32(0))
 
 
@@ -227,12 +253,7 @@ def lsq_gradient(x: Any, params: QuantizationParams, upstream: Any) -> np.ndarra
     >>> lsq_gradient([0.625, 9.0], QuantizationParams(0.5, 0, bits=4), [1, 1]).item()  # -1/4 + 7
     6.75
     """
-    x = _checks.float32_array(x, "lsq_gradient")
-    upstream = _checks.float32_array(upstream, "lsq_gradient", "upstream")
-    if upstream.shape != x.shape:
-        raise ValueError(
-            f"lsq_gradient: x has shape {x.shape}, upstream {upstream.shape}; expected equal shapes"
-        )
+    x, upstream = _with_gradient(x, params, upstream, "lsq_gradient")
     data, small = params.normal_form(x.shape)
     scale, zero_point = _small(params, small)
     slope = quantize(x, params).codes.reshape(data).astype(np.float64) - zero_point

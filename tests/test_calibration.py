@@ -4,6 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy import stats
 
 from quantlab import (
@@ -12,6 +15,7 @@ from quantlab import (
     choose_params,
     fake_quantize,
     mse,
+    saturation_rate,
     snr_db,
 )
 from quantlab.calibration import aciq_clip
@@ -60,7 +64,7 @@ def test_one_bit():
     assert (p.qmin, p.qmax, int(p.zero_point)) == (0, 1, 1)
     assert set(fake_quantize(x, p).tolist()) == {-4.0, 0.0}  # -3 to 1 is 4 wide
     assert choose_params(x, ASYMMETRIC, 1).qmin == -1
-    assert choose_params(np.zeros(3), SYMMETRIC, 1).scale == 1
+    assert choose_params(np.zeros(3), SYMMETRIC, 1).scale == 0
     for options in (dict(narrow_range=False), dict(signed=False)):
         with pytest.raises(ValueError, match="one symmetric bit is the binary grid"):
             choose_params(x, SYMMETRIC, 1, **options)
@@ -81,11 +85,11 @@ def test_one_bit_scale_is_the_optimum():
 def test_degenerate_data(scheme, bits, method):
     for x in (np.zeros((2, 4)), np.full((2, 4), -3.5), np.full((2, 4), 1e-42), np.eye(2, 4)):
         p = choose_params(x, scheme, bits, method=method)
-        assert (p.scale >= TINY).all() and np.isfinite(fake_quantize(x, p)).all()
+        least = np.abs(x).mean(dtype=np.float32) if p.is_binary else TINY
+        assert (p.scale >= least).all() and np.isfinite(fake_quantize(x, p)).all()
     p = choose_params(np.zeros((2, 4)), scheme, bits, method=method)
-    assert (p.scale == 1).all()
-    if bits > 1:
-        assert (fake_quantize(np.zeros((2, 4)), p) == 0).all()
+    assert (p.scale == (0 if p.is_binary else 1)).all()
+    assert (fake_quantize(np.zeros((2, 4)), p) == 0).all()
     constant = np.full((2, 4), -3.5)
     p = choose_params(constant, scheme, bits, method=method)
     assert np.allclose(fake_quantize(constant, p), -3.5, rtol=0.005)
@@ -102,6 +106,54 @@ def test_ends_of_float32(scheme):
         choose_params([1e39], scheme)
     with pytest.raises(ValueError, match="beyond float32"):  # -128 * alpha / 127.5
         choose_params([LARGEST], SYMMETRIC, narrow_range=False)
+
+
+FEW = st.sampled_from([0.0, 0.0, 0.0, 1.0, -1.0, 0.01, -40.0, 3.3])  # most of it zeros
+VALUES = st.one_of(FEW, st.floats(-(2.0**20), 2.0**20, width=32, allow_subnormal=False))
+TABLES = hnp.arrays(np.float32, (3, 40), elements=VALUES)
+
+
+@settings(deadline=None, derandomize=True, max_examples=60)
+@given(TABLES, st.sampled_from(list(S)), st.integers(1, 16), st.integers(-40, 40))
+def test_scale_follows_the_unit_of_the_data(x, scheme, bits, exponent):
+    # in other units the grid is the same grid: nothing but the data decides its scale
+    nonzero = np.abs(x[x != 0])
+    assume(nonzero.size and nonzero.min() > 1e-20)
+    other = np.ldexp(x, exponent)
+    for method in METHODS:
+        p, q = (choose_params(a, scheme, bits, method=method) for a in (x, other))
+        assert (p.zero_point == q.zero_point).all(), method
+        alive = (x != 0).any(axis=1) if scheme.per_channel else True
+        assert np.where(alive, q.scale == np.ldexp(p.scale, exponent), q.scale == p.scale).all()
+
+
+@pytest.mark.parametrize("factor", [3.0, 0.1, 1e-6, 12345.0])
+@pytest.mark.parametrize("scheme", [SYMMETRIC, ASYMMETRIC])
+def test_scale_follows_any_unit(scheme, factor):
+    x = np.random.default_rng(1).standard_t(4, 5000)
+    x[::3] = 0
+    for bits, method in itertools.product((1, 2, 4, 8), METHODS):
+        p, q = (choose_params(a, scheme, bits, method=method) for a in (x, factor * x))
+        # a histogram's edges round, and the cost that "mse" searches is flat at its bottom
+        close = {"entropy": 0.1, "mse": 0.01}.get(method, 1e-4)
+        assert float(q.scale) == pytest.approx(factor * float(p.scale), rel=close), method
+
+
+@pytest.mark.parametrize("scheme", list(S))
+def test_percentile_of_data_that_is_mostly_zeros(scheme):
+    rng = np.random.default_rng(2)
+    x = np.zeros((2, 10_000), np.float32)
+    x[0, ::2000] = rng.uniform(1, 2, 5)  # 99.95 % zeros
+    for bits in range(2, 17):
+        p = choose_params(x, scheme, bits, method="percentile")
+        values = fake_quantize(x, p)
+        top = np.percentile(x[0][x[0] != 0].astype(float), 99.9)
+        assert values.max() == pytest.approx(top, rel=1e-5)
+        assert saturation_rate(x, p) <= 1 / x.size and not values[1].any()
+    # a range that is merely one-sided stays what was asked for
+    x[0, 1::2] = -1
+    p = choose_params(x[0], ASYMMETRIC, method="percentile")
+    assert fake_quantize(x[0], p).max() == 0 and saturation_rate(x[0], p) == 5 / 10_000
 
 
 # --- granularity
@@ -148,6 +200,11 @@ def test_per_channel_beats_per_tensor_when_channels_differ():
         (dict(method="percentile", percentile=0), "percentile is 0; expected a number above 0"),
         (dict(method="percentile", percentile=101), "percentile is 101"),
         (dict(method="percentile", percentile="9"), "percentile is '9'"),
+        (dict(method="percentile", percentile=True), "percentile is True"),
+        (dict(method="percentile", percentile=np.nan), "percentile is nan"),
+        (dict(method="percentile", percentile=0.999), "not a share: percentile=99.9"),
+        (dict(method="percentile", percentile=1), "not a share: percentile=100"),
+        (dict(method="percentile", percentile=0.999, scheme=ASYMMETRIC), "percentile=99.9"),
         (dict(method="entropy", bins=2), "bins is 2; expected 16"),
         (dict(method="aciq", distribution="t"), "distribution is 't'"),
         (dict(bits=0), "bits is 0"),
@@ -238,6 +295,18 @@ def test_aciq(samples, name):
             assert float(p.scale) * p.qmax == pytest.approx(clip * unit, rel=1e-4)
 
 
+def test_aciq_clip_is_the_root_of_its_equation():
+    for bits in range(1, 18):
+        for name in ACIQ:
+            tail = stats.norm() if name == "normal" else stats.laplace()
+            clip = aciq_clip(bits, name)
+            overload = 2 * tail.expect(lambda x, c=clip: x - c, lb=clip)
+            assert overload == pytest.approx(clip / (3 * 4**bits), rel=1e-5), (bits, name)
+    for bits, name in ((0, "normal"), (18, "laplace"), (4.0, "normal"), (4, "t")):
+        with pytest.raises(ValueError, match=r"aciq_clip: (bits|distribution) is"):
+            aciq_clip(bits, name)
+
+
 def test_aciq_on_one_side():
     # after a ReLU all codes serve one side: the clip of one bit more
     x = np.maximum(np.random.default_rng(8).laplace(size=200_000), 0)
@@ -299,3 +368,19 @@ def test_entropy_clips_fat_tails_and_not_flat_ones():
     # more steps than bins: nothing to choose
     p = choose_params(fat, SYMMETRIC, 16, method="entropy")
     assert p.scale == choose_params(fat, SYMMETRIC, 16).scale
+
+
+def test_entropy_depends_on_its_bins_where_values_are_few():
+    # at 8 bits the luck of the sample decides, not the bins: its own quantiles have none
+    def losses(x):
+        x = x.astype(np.float32)
+        least = snr_db(x, fake_quantize(x, choose_params(x, SYMMETRIC, method="mse")))
+        grids = [choose_params(x, SYMMETRIC, method="entropy", bins=2**b) for b in range(9, 15)]
+        return [least - snr_db(x, fake_quantize(x, p)) for p in grids]
+
+    n = 2000
+    assert max(losses(stats.laplace.ppf((np.arange(n) + 0.5) / n))) < 0.5
+    few = [losses(np.random.default_rng(seed).laplace(size=n)) for seed in range(9)]
+    assert np.median(np.ptp(few, axis=1)) > 3
+    many = losses(np.random.default_rng(0).laplace(size=1_000_000))
+    assert max(many) < 0.6 and np.ptp(many) < 0.4

@@ -53,6 +53,7 @@ def test_frozen_and_read_only():
         (dict(bits=8.0), "bits is 8.0; expected an integer"),
         (dict(bits=True), "bits is True; expected an integer"),
         (dict(scale=0), "expected a positive, finite number"),
+        (dict(scale=-1, bits=1, narrow_range=True), "scale is -1.0"),
         (dict(scale=-1), "scale is -1.0"),
         (dict(scale=np.nan), "1 NaN value "),
         (dict(scale=1e300), "scale is inf in float32"),

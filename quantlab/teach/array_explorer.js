@@ -76,7 +76,7 @@ const PANELS = {
   error: ["error", [["ql-error", "measured"], ["ql-law", "uniform"]], (s, w, h) => {
     const e = new Float64Array(s.data.length), width = s.out.binary ? 2 : 1;
     s.groups.forEach((g, k) => {
-      for (let i = 0; i < g.x.length; i++) e[g.start + i] = (s.out.values[g.start + i] - g.x[i]) / (s.out.params[k].scale * width);
+      for (let i = 0; i < g.x.length; i++) e[g.start + i] = (s.out.values[g.start + i] - g.x[i]) / (s.out.params[k].scale * width || 1); // S = 0: all zeros
     });
     const bins = 40, { edges, heights } = histogram(e, -1, 1, bins), law = 200 / bins;
     const outside = e.reduce((t, v) => t + (Math.abs(v) > 1), 0);

@@ -67,7 +67,7 @@ export function group(data, length) {
 export function chooseParams(g, bits, scheme, clip = 100) {
   const [qmin, qmax] = codeRange(bits, scheme);
   if (isBinary(bits, scheme)) {
-    const scale = step(f32(meanAbs(g.x)), 1);
+    const scale = f32(meanAbs(g.x)); // 0 for a group of zeros, which so comes back as zeros
     return { scale, zero: 0, qmin, qmax, low: -scale, high: scale };
   }
   let low = g.low, high = g.high;
@@ -75,15 +75,16 @@ export function chooseParams(g, bits, scheme, clip = 100) {
     let alpha = Math.max(Math.abs(low), Math.abs(high));
     if (clip < 100) {
       g.sortedAbs ??= Float64Array.from(g.x, Math.abs).sort();
-      alpha = f32(percentile(g.sortedAbs, clip));
+      alpha = f32(percentile(g.sortedAbs, clip)) || f32(percentile(others(g.sortedAbs), clip));
     }
     const scale = finite(step(alpha, qmax), qmax);
     return { scale, zero: 0, qmin, qmax, low: -alpha, high: alpha };
   }
   if (clip < 100) {
     g.sorted ??= Float64Array.from(g.x).sort();
-    low = f32(percentile(g.sorted, 100 - clip));
-    high = f32(percentile(g.sorted, clip));
+    const ends = (x) => [f32(percentile(x, 100 - clip)), f32(percentile(x, clip))];
+    [low, high] = ends(g.sorted);
+    if (low >= 0 && high <= 0) [low, high] = ends(others(g.sorted));
   }
   low = Math.min(low, 0);
   high = Math.max(high, 0);
@@ -91,6 +92,12 @@ export function chooseParams(g, bits, scheme, clip = 100) {
   const zero = Math.min(Math.max(rint(f32(qmin - f32(low / scale))), qmin), qmax);
   return { scale: finite(scale, Math.max(qmax - zero, zero - qmin)), zero, qmin, qmax, low, high };
 }
+
+// Where zeros alone decide, the other values do; zeros are exact on any grid.
+const others = (sorted) => {
+  const rest = sorted.filter((v) => v !== 0);
+  return rest.length ? rest : [0];
+};
 
 // A span of zero gets the scale 1; a scale below float32's normal numbers gets the smallest one;
 // one whose largest level would be infinite is made one float32 step smaller.
