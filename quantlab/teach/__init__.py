@@ -4,6 +4,10 @@ import lazy_loader as _lazy
 
 __getattr__, __dir__, __all__ = _lazy.attach(
     __name__,
-    submodules=["figures", "widgets", "timing", "quiz"],
-    submod_attrs={"widgets": ["ArrayExplorer", "GridExplorer"], "quiz": ["Quiz"]},
+    submodules=["figures", "widgets", "objects", "timing", "quiz"],
+    submod_attrs={
+        "widgets": ["ArrayExplorer", "GridExplorer"],
+        "objects": ["Ruler"],
+        "quiz": ["Quiz"],
+    },
 )
