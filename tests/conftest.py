@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+from sockets import use_sockets
 
 ROOT = Path(__file__).resolve().parent.parent
 collect_ignore_glob = ["*conftest.py"]  # doctest would import each of them as a module
@@ -16,6 +17,7 @@ collect_ignore_glob = ["*conftest.py"]  # doctest would import each of them as a
 if not os.environ.get("QUANTLAB_BYBIT_URL"):
     os.environ["QUANTLAB_OFFLINE"] = "1"
 os.environ["QUANTLAB_CACHE"] = tempfile.mkdtemp(prefix="quantlab-test-cache-")
+use_sockets()
 
 
 def recordings_folder() -> Path:

@@ -13,19 +13,12 @@ import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+TOOLS = Path(__file__).resolve().parent
+ROOT = TOOLS.parents[1]
 HTML = ROOT / "_build" / "html"
 STAMP = HTML / ".sources"
 SOURCES = ("_config.yml", "_toc.yml", "requirements.lock", "book", "chapters", "quantlab")
 IGNORED = {"__pycache__", ".ipynb_checkpoints"}
-# Jupyter Book's command line knows no --jobs, Sphinx does: two notebooks run at a time.
-JUPYTER_BOOK = """
-from functools import partial
-from jupyter_book import sphinx
-from jupyter_book.cli.main import main
-sphinx.build_sphinx = partial(sphinx.build_sphinx, jobs=2)
-main(prog_name="jupyter-book")
-"""
 VARIABLES = ("QUANTLAB_BYBIT_URL", "QUANTLAB_OFFLINE", "QUANTLAB_KERNELS")
 
 
@@ -59,7 +52,7 @@ def build(state: str) -> int:
     """Execute every notebook and write every page anew; return jupyter-book's exit status."""
     shutil.rmtree(HTML, ignore_errors=True)
     shutil.rmtree(ROOT / "_build" / ".doctrees", ignore_errors=True)
-    command = [sys.executable, "-c", JUPYTER_BOOK, "build", ROOT]
+    command = [sys.executable, TOOLS / "pages.py", "build", ROOT]
     command += ["-W", "-n", "--keep-going", "--all"]
     status = subprocess.run(command, cwd=ROOT, check=False).returncode
     if status == 0:
