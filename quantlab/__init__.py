@@ -62,5 +62,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "post_training_quantize",
             "quantization_aware_train",
         ],
+        "study": ["PreparedData", "prepare", "profit", "seed_logits", "train_seeds"],
     },
 )

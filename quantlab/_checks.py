@@ -88,6 +88,14 @@ def integer(value: Any, function: str, name: str, low: int, high: int) -> int:
     return int(value)
 
 
+def number(value: Any, function: str, name: str) -> float:
+    """`value` as a finite Python float."""
+    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not real or not np.isfinite(value):
+        raise ValueError(f"{function}: {name} is {value!r}; expected a finite number")
+    return float(value)
+
+
 def normalize_axis(axis: Any, ndim: int, function: str) -> int:
     """`axis` counted from the front, or an error that names the rank."""
     if isinstance(axis, (bool, np.bool_)) or not isinstance(axis, (int, np.integer)):

@@ -1,6 +1,5 @@
 """Features without look-ahead, chronological split, scalers, baselines."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +14,11 @@ from quantlab.market import (
     candle_features,
     chronological_split,
     load_candles,
+    simple_rules,
     synthetic_candles,
 )
 from quantlab.market.candles import COLUMNS
+from quantlab.market.features import fit_threshold, rolling_median
 from quantlab.nn import TradingModel
 
 N, WINDOW = 400, 48
@@ -40,7 +41,7 @@ def test_features_by_hand(candles):
             (candles.close[t] - candles.open[t]) / candles.open[t],
             spread[t] / median,
             candles.volume[t] / candles.volume[t - WINDOW + 1 : t + 1].mean(),
-            spread[t - 11 : t + 1].mean() / median,
+            spread[t - 2 : t + 1].mean() / median,  # 48 // 24, at least 3
         ]
         np.testing.assert_allclose(features.x[i], row, rtol=1e-6)
         assert features.range_target[i] == (spread[t + 1] > median)
@@ -96,17 +97,66 @@ def test_a_market_without_trades_is_dropped():
 
 
 def test_too_few_candles_or_too_short_a_window(candles):
-    with pytest.raises(ValueError, match="288"):
-        candle_features(candles[:288])
-    with pytest.raises(ValueError, match="12 or more"):
-        candle_features(candles, 11)
+    with pytest.raises(ValueError, match="287 candles came; a window of 288 needs 288"):
+        candle_features(candles[:287])
+    for window in (11, 48.0, "48", True):
+        with pytest.raises(ValueError, match="window is"):
+            candle_features(candles, window)
 
 
-def test_a_year_takes_less_than_two_seconds():
-    year = synthetic_candles(105_120)
-    begin = time.perf_counter()
-    candle_features(year)
-    assert time.perf_counter() - begin < 2  # 0.4 s alone; tests share the machine
+def test_the_candle_that_just_closed_has_features_and_no_target(candles):
+    features = candle_features(candles, WINDOW)
+    assert features.latest.shape == (1, 4) and features.start[-1] == candles.start[-2]
+    later = candle_features(synthetic_candles(N + 1, seed=3), WINDOW)
+    # the simulator draws another path for another length: cut one series instead
+    longer = synthetic_candles(N, seed=3)
+    earlier = candle_features(longer[:-1], WINDOW)
+    np.testing.assert_array_equal(earlier.latest, features.x[-1:])
+    assert len(features) == len(earlier) + 1 == len(later) - 1
+    exactly = candle_features(candles[:WINDOW], WINDOW)
+    assert len(exactly) == 0 and exactly.latest.shape == (1, 4) and exactly.dropped == 0
+
+
+def test_no_latest_row_when_its_window_crosses_a_gap(candles):
+    kept = np.delete(np.arange(N), N - 10)
+    holed = replace(candles, **{name: getattr(candles, name)[kept] for name in COLUMNS})
+    features = candle_features(holed, WINDOW)
+    assert features.latest.shape == (0, 4) and features.dropped == 9
+
+
+@pytest.mark.parametrize(
+    ("interval", "window", "short"),
+    [("1", 1440, 60), ("5", 288, 12), ("15", 96, 4), ("60", 24, 3), ("240", 24, 3), ("D", 24, 3)],
+)
+def test_windows_follow_the_interval(interval, window, short):
+    candles = synthetic_candles(1600, interval=interval)
+    features = candle_features(candles)
+    assert features.window == window and len(features) == 1600 - window
+    assert features.names[3] == f"mean range of {short} / rolling median"
+    spread = candles.high - candles.low
+    expected = spread[-short:].mean() / np.median(spread[-window:])
+    np.testing.assert_allclose(features.latest[0, 3], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 12, 13, 288])
+def test_rolling_median_is_the_median_of_every_full_window(window):
+    x = np.random.default_rng(window).standard_normal(700).round(1)  # with ties
+    windows = np.lib.stride_tricks.sliding_window_view(x, window)
+    np.testing.assert_array_equal(rolling_median(x, window), np.median(windows, axis=1))
+    assert len(rolling_median(x[:window], window)) == 1
+
+
+def test_targets_speak_of_the_next_candle(candles):
+    features = candle_features(candles, WINDOW)
+    spread = candles.high - candles.low
+    t = np.arange(WINDOW - 1, N - 1)
+    ratio = spread[t + 1] / rolling_median(spread, WINDOW)[:-1]
+    np.testing.assert_array_equal(features.target("range"), ratio > 1)
+    np.testing.assert_array_equal(features.target("usual"), (ratio > 1 / 1.6) & (ratio < 1.6))
+    np.testing.assert_array_equal(features.next_return, candles.returns[t + 1])
+    np.testing.assert_array_equal(features.target("direction"), features.next_return > 0)
+    with pytest.raises(ValueError, match="choose one of range, usual, direction"):
+        features.target("spread")
 
 
 def test_chronological_split():
@@ -118,6 +168,15 @@ def test_chronological_split():
             chronological_split(1000, wrong)
     with pytest.raises(ValueError, match="empty"):
         chronological_split(100, embargo=20)
+    for wrong in ("100", 100.0, None, [1, 2], -1):
+        with pytest.raises(ValueError, match="n \\(a number of rows, or Features\\)"):
+            chronological_split(wrong)
+    for embargo in (-1, 2.5, "1"):
+        with pytest.raises(ValueError, match="embargo is"):
+            chronological_split(1000, embargo=embargo)
+    for wrong in (None, "abc", (0.6, "b", 0.2), (np.nan, 0.5, 0.2)):
+        with pytest.raises(ValueError, match="three positive"):
+            chronological_split(1000, wrong)
 
 
 @pytest.mark.parametrize("method", FeatureScaler.METHODS)
@@ -138,7 +197,7 @@ def test_scalers(method):
 
 
 def test_scalers_meet_zeros_constants_and_strangers():
-    x = np.array([[1.0, 0.0, 5.0], [-1.0, 2.0, 5.0], [0.5, 8.0, 5.0]])
+    x = np.array([[1.0, 0.0, 0.1], [-1.0, 2.0, 0.1], [0.5, 8.0, 0.1]])
     for method in FeatureScaler.METHODS:
         scaled = FeatureScaler(method).fit(x).transform(x)
         assert np.isfinite(scaled).all() and (scaled[:, 2] == 0).all()
@@ -146,12 +205,63 @@ def test_scalers_meet_zeros_constants_and_strangers():
     assert scaler.transform(x)[0, 1] == scaler.transform(x)[1, 1]  # 0 takes the smallest positive
     with pytest.raises(ValueError, match="3"):
         scaler.transform(x[:, :2])
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(ValueError, match="9 NaN values"):
         scaler.fit(np.full((3, 3), np.nan))
+    with pytest.raises(ValueError, match=r"shape \(3,\)"):
+        scaler.fit(np.ones(3))
     with pytest.raises(ValueError, match="fit"):
         FeatureScaler("zscore").transform(x)
     with pytest.raises(ValueError, match="log-zscore"):
         FeatureScaler("robust")
+
+
+@pytest.mark.parametrize("method", FeatureScaler.METHODS)
+def test_scalers_meet_one_row_near_constants_and_huge_values(method):
+    one = FeatureScaler(method).fit(np.array([[0.1, -3.0, 0.0]]))
+    assert (one.transform(np.array([[0.1, -3.0, 0.0]])) == 0).all()
+    jitter = np.array([[0.3], [0.1 + 0.2], [0.3]] * 7)  # one constant, computed in two ways
+    assert np.abs(FeatureScaler(method).fit(jitter).transform(jitter)).max() < 1e-6
+    tiny = FeatureScaler(method).fit(np.array([[1e-300], [2e-300], [4e-300]]))
+    assert np.isfinite(tiny.transform(np.array([[3e-300]]))).all()
+    if method in ("zscore", "minmax"):  # the others clip, or take logarithms
+        with pytest.raises(ValueError, match="scaled x has"):
+            tiny.transform(np.array([[1e300]]))
+    if method == "zscore":
+        with pytest.raises(ValueError, match="rescale the column"):
+            FeatureScaler(method).fit(np.array([[-1e308], [1e308], [1e308]]))
+    else:
+        wide = np.array([[-1e308], [1e308], [0.0]] if method != "log-zscore" else [[1.0], [1e308]])
+        assert np.isfinite(FeatureScaler(method).fit(wide).transform(wide)).all()
+
+
+def test_threshold_is_the_best_of_all_cuts():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        score, y = rng.integers(0, 8, 30) / 4, rng.random(30) < 0.4
+        cuts = [-np.inf, *(np.unique(score)[:-1] + 0.125), np.inf]
+        best = max(((score > cut) == y).sum() for cut in cuts)
+        assert ((score > fit_threshold(score, y)) == y).sum() == best
+    assert (score > fit_threshold(score, np.ones(30, bool))).all()
+    assert not (score > fit_threshold(score, np.zeros(30, bool))).any()
+    assert np.isfinite(fit_threshold(np.array([-np.inf, 0.0, 1.0]), np.array([0, 0, 1])))
+
+
+def test_simple_rules_fit_on_training_rows_only():
+    features = candle_features(synthetic_candles(6000, seed=5))
+    train = slice(0, 3000)
+    for target in ("range", "usual", "direction"):
+        rules = simple_rules(features, target, train)
+        assert list(rules) == ["majority", "rule", "hour rule"]
+        assert all(d.shape == (len(features),) and d.dtype == bool for d in rules.values())
+        other = replace(features, **{f"{target}_target": features.target(target).copy()})
+        other.target(target)[3000:] ^= True
+        for name, decided in simple_rules(other, target, train).items():
+            np.testing.assert_array_equal(decided, rules[name])
+    y = features.range_target[train]
+    fitted = simple_rules(features, "range", train)["hour rule"][train]
+    assert (fitted == y).mean() >= ((features.x[train, 3] > 1) == y).mean()
+    with pytest.raises(ValueError, match="no training rows"):
+        simple_rules(features, "range", slice(0, 0))
 
 
 def test_one_candle_squeezes_min_max():

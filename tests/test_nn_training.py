@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from quantlab.nn import LinearLayer, TradingModel
+from quantlab.nn import LinearLayer, TradingModel, TrainingOptions, quantization_aware_train
 from quantlab.nn.training import (
     Adam,
     flatten,
@@ -164,6 +164,20 @@ def test_predict_before_fit_uses_the_initial_weights():
     assert set(TradingModel((4, 8, 1)).predict(x)) <= {0, 1}
 
 
+def test_one_set_of_options_for_both_trainings():
+    x, y = planted(400)
+    options = TrainingOptions(epochs=3, weight_decay=0.1, seed=9)
+    by_set = TradingModel((4, 6, 1)).fit(x, y, options=options)
+    by_name = TradingModel((4, 6, 1)).fit(x, y, epochs=3, weight_decay=0.1, seed=9)
+    np.testing.assert_array_equal(by_set.layers[0].weight, by_name.layers[0].weight)
+    changed = TradingModel((4, 6, 1)).fit(x, y, options=options, epochs=2)
+    assert len(by_set.history["train_loss"]) == 3 and len(changed.history["train_loss"]) == 2
+    trained = quantization_aware_train(by_set, x, y, 4, options=options)
+    assert len(trained.history["train_loss"]) == 3
+    with pytest.raises(TypeError, match="lr"):
+        by_set.fit(x, y, lr=0.1)
+
+
 X, Y = planted(20)
 BAD = X.copy()
 BAD[3, 1] = np.nan
@@ -179,6 +193,17 @@ MESSAGES = [
     (lambda m: m.fit(X, np.full(20, np.nan)), "not 0 or 1"),
     (lambda m: m.fit(X, Y, epochs=0), "epochs is 0"),
     (lambda m: m.fit(X, Y, learning_rate=np.nan), "learning_rate is nan"),
+    (lambda m: m.fit(X, Y, learning_rate=0), "expected a rate above 0"),
+    (lambda m: m.fit(X, Y, learning_rate="1e-3"), "learning_rate is '1e-3'"),
+    (lambda m: m.fit(X, Y, weight_decay=np.nan), "weight_decay is nan"),
+    (lambda m: m.fit(X, Y, weight_decay=-0.1), "a decay of 0 or more"),
+    (lambda m: m.fit(X, Y, epochs=2.5), r"epochs is 2\.5; expected an integer"),
+    (lambda m: m.fit(X, Y, patience=True), "patience is True"),
+    (lambda m: m.fit(X, Y, batch_size=0), "batch_size is 0"),
+    (lambda m: m.fit(X, Y, seed=-1), "seed is -1"),
+    (lambda m: TradingModel((4, 1), seed=-1), "TradingModel: seed is -1"),
+    (lambda m: TradingModel((4, 1), seed=1.5), r"TradingModel: seed is 1\.5"),
+    (lambda m: quantization_aware_train(m, X, Y, 4, epochs=2.5), r"epochs is 2\.5"),
     (lambda m: m.fit(X, Y, validation_fraction=1.0), "validation_fraction is 1.0"),
     (lambda m: m.fit(X[:2], Y[:2], validation_fraction=0.9), "leave none to train on"),
     (lambda m: m.fit(X, Y, validation=(X[:, :2], Y)), "validation.*2 columns"),

@@ -216,6 +216,7 @@ FLOORS = {
     "nn": 3,
     "market": 3,
     "export": 4,
+    "study": 4,
     "teach": 5,
 }
 

@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = _lazy.attach(
             "baseline_rules",
             "candle_features",
             "chronological_split",
+            "simple_rules",
         ],
         "synthetic": ["synthetic_candles"],
     },

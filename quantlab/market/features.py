@@ -1,4 +1,4 @@
-"""From candles to model inputs: features, targets, chronological split, scalers, baselines."""
+"""From candles to model inputs: features, targets, chronological split, scalers, simple rules."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quantlab.market.candles import DAY, Candles
+from quantlab import _checks
+from quantlab.market.candles import DAY, Candles, following
 
-NAMES = (
-    "return",
-    "range / rolling median",
-    "volume / moving average",
-    "mean range of 12 / rolling median",
-)
-SHORT = 12  # candles in the short mean of the range: one hour of 5-minute candles
+TARGETS = ("range", "usual", "direction")
+USUAL = 1.6  # a usual range lies within this factor of the median: about half of all candles
+PER_DAY, SHORTEST_SHORT = 24, 3  # the short window: an hour of a day, or three candles
 
 
 def rolling_mean(x: np.ndarray, window: int) -> np.ndarray:
@@ -24,84 +21,125 @@ def rolling_mean(x: np.ndarray, window: int) -> np.ndarray:
 
 def rolling_median(x: np.ndarray, window: int) -> np.ndarray:
     """Median of each full window, (n - window + 1,); entry i covers x[i : i + window]."""
-    windows = np.lib.stride_tricks.sliding_window_view(x, window)
-    blocks = range(0, len(windows), 4096)  # a block is copied for sorting: bound the memory
-    return np.concatenate([np.median(windows[i : i + 4096], axis=1) for i in blocks])
+    from scipy.ndimage import rank_filter  # a quarter of a second that only candles should cost
+
+    full = slice(window // 2, window // 2 + len(x) - window + 1)  # windows without a border
+    lower, upper = (rank_filter(x, rank, window)[full] for rank in ((window - 1) // 2, window // 2))
+    return (lower + upper) / 2  # an even window has two middle values
+
+
+def default_window(interval: str) -> int:
+    """One day of candles, at least 24 of them: 288 at 5 minutes, 24 at 60 minutes, 24 days at D."""
+    step = int(following(np.int64(0), interval))
+    return max(DAY // step, 24)
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
     """Model inputs and targets: row i belongs to the candle that starts at ``start[i]``.
 
-    ``x`` (m, 4) float32, raw; ``names`` of its columns; ``start`` (m,) int64 ms; ``range_target``
-    and ``direction_target`` (m,) bool, about the next candle; ``day`` (m,) int64, the UTC day of
-    the candle, as a label for block statistics; ``dropped``: rows left out because their window
-    or their target crosses a gap (or nothing was traded in the whole window).
+    ``x`` (m, 4) float32, raw; ``names`` of its columns; ``start`` (m,) int64 ms; about the next
+    candle: ``range_target``, ``usual_target``, ``direction_target`` (m,) bool and ``next_return``
+    (m,) float64, its (close - open) / open; ``day`` (m,) int64, the UTC day of the candle, as a
+    label for block statistics; ``dropped``: rows left out because their window or their target
+    crosses a gap (or nothing was traded in the whole window); ``window``: candles in it.
+
+    The candle that closed last has features and no target yet. It stands apart in ``latest``
+    (1, 4), for a decision now; (0, 4) if its window crosses a gap. So nothing trains on it.
     """
 
     x: np.ndarray
     names: tuple[str, ...]
     start: np.ndarray
     range_target: np.ndarray
+    usual_target: np.ndarray
     direction_target: np.ndarray
+    next_return: np.ndarray
     day: np.ndarray
     dropped: int
+    window: int
+    latest: np.ndarray
 
     def __len__(self) -> int:
         return len(self.x)
 
+    def target(self, name: str) -> np.ndarray:
+        """The target of that name, (m,) bool: ``range``, ``usual`` or ``direction``."""
+        if name not in TARGETS:
+            raise ValueError(
+                f"Features.target: there is no target {name!r}; choose one of {', '.join(TARGETS)}"
+            )
+        return getattr(self, f"{name}_target")
 
-def candle_features(candles: Candles, window: int = 288) -> Features:
-    """Four features of each candle and two questions about the next one.
+
+def candle_features(candles: Candles, window: int | None = None) -> Features:
+    """Four features of each candle and three questions about the next one.
 
     Features: return (close - open) / open; range / its rolling median; volume / its moving
-    average; mean range of the last 12 candles / the rolling median. Windows hold ``window``
-    candles and end with the candle itself, so nothing looks ahead. Targets: is the next candle's
-    range above the median known now; does the next candle close above its open.
+    average; short mean of the range / the rolling median. Windows hold ``window`` candles, one
+    day of them unless given (at least 24), the short one a 24th of that (at least 3): a day and
+    an hour at 5 minutes. They end with the candle itself, so nothing looks ahead.
 
-    Raises: ``ValueError`` if window < 12 or fewer than window + 1 candles came.
+    Targets: is the next candle's range above the median known now; is it usual, within a factor
+    of 1.6 of that median; does the next candle close above its open.
+
+    Raises: ``ValueError`` if window < 12 or fewer than window candles came.
 
     Taught in chapter 13.
 
     >>> from quantlab.market import synthetic_candles
     >>> features = candle_features(synthetic_candles(1000, seed=7))
-    >>> features.x.shape, features.dropped
-    ((712, 4), 0)
+    >>> features.x.shape, features.latest.shape, features.dropped
+    ((712, 4), (1, 4), 0)
     """
     n = len(candles)
-    if window < SHORT:
-        raise ValueError(f"candle_features: window is {window}; it must be {SHORT} or more")
-    if n < window + 1:
+    if window is None:
+        window = default_window(candles.interval)
+    window = _checks.integer(window, "candle_features", "window", 12, 10**9)
+    short = max(window // PER_DAY, SHORTEST_SHORT)
+    if n < window:
         raise ValueError(
-            f"candle_features: {n} candles came; a window of {window} and a target need "
-            f"{window + 1} or more"
+            f"candle_features: {n} candles came; a window of {window} needs {window} or more, and "
+            "one more for a row with a target"
         )
     spread = candles.high - candles.low
-    last = np.arange(window - 1, n - 1)  # candles with a full window behind and one candle ahead
-    median = rolling_median(spread, window)[:-1]
-    mean_volume = rolling_mean(candles.volume, window)[:-1]
-    short = rolling_mean(spread, SHORT)[last - SHORT + 1]
+    last = np.arange(window - 1, n)  # candles with a full window behind
+    median = rolling_median(spread, window)
+    mean_volume = rolling_mean(candles.volume, window)
+    mean_range = rolling_mean(spread, short)[window - short :]
 
     holes = np.zeros(n, np.int64)
     holes[1:] = candles.closes_at[:-1] != candles.start[1:]
     holes = np.cumsum(holes)
-    keep = (holes[last + 1] == holes[last - window + 1]) & (median > 0) & (mean_volume > 0)
-    rows, median, mean_volume, short = last[keep], median[keep], mean_volume[keep], short[keep]
-
-    columns = (
-        candles.returns[rows],
-        spread[rows] / median,
-        candles.volume[rows] / mean_volume,
-        short / median,
-    )
+    known = (holes[last] == holes[last - window + 1]) & (median > 0) & (mean_volume > 0)
+    keep = known & (holes[np.minimum(last + 1, n - 1)] == holes[last]) & (last < n - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # windows that are left out
+        columns = (
+            candles.returns[last],
+            spread[last] / median,
+            candles.volume[last] / mean_volume,
+            mean_range / median,
+        )
+    x = np.stack(columns, axis=1).astype(np.float32)
+    rows, median = last[keep], median[keep]
+    ahead = spread[rows + 1]
     return Features(
-        x=np.stack(columns, axis=1).astype(np.float32),
-        names=NAMES,
+        x=x[keep],
+        names=(
+            "return",
+            "range / rolling median",
+            "volume / moving average",
+            f"mean range of {short} / rolling median",
+        ),
         start=candles.start[rows],
-        range_target=spread[rows + 1] > median,
+        range_target=ahead > median,
+        usual_target=(ahead > median / USUAL) & (ahead < median * USUAL),
         direction_target=candles.close[rows + 1] > candles.open[rows + 1],
+        next_return=candles.returns[rows + 1],
         day=candles.start[rows] // DAY,
-        dropped=len(last) - len(rows),
+        dropped=n - window - len(rows),
+        window=window,
+        latest=x[-1:][known[-1:]],
     )
 
 
@@ -113,29 +151,35 @@ def chronological_split(
     ``embargo`` rows are left out after training and after validation, so that no window of a
     later part reaches into an earlier one.
 
-    Raises: ``ValueError`` for fractions that are not positive or add to more than 1, or if a part
-    would be empty.
+    Raises: ``ValueError`` for a number of rows or an embargo that is not an integer, fractions
+    that are not positive or add to more than 1, or if a part would be empty.
 
     Taught in chapter 13.
 
     >>> chronological_split(1000)
     (slice(0, 600, None), slice(600, 800, None), slice(800, 1000, None))
     """
-    n = len(n) if hasattr(n, "__len__") else int(n)
-    if len(fractions) != 3 or min(fractions) <= 0 or sum(fractions) > 1 + 1e-9:
+    where = "chronological_split"
+    rows = len(n) if isinstance(n, (Features, np.ndarray)) else n
+    rows = _checks.integer(rows, where, "n (a number of rows, or Features)", 0, 2**62)
+    embargo = _checks.integer(embargo, where, "embargo", 0, 2**62)
+    try:
+        ends = [round(rows * f) for f in np.cumsum(fractions)]
+        good = len(ends) == 3 and min(fractions) > 0 and sum(fractions) <= 1 + 1e-9
+    except (TypeError, ValueError):
+        good = False
+    if not good:
         raise ValueError(
-            f"chronological_split: fractions are {fractions}; give three positive ones that add "
-            "to at most 1"
+            f"{where}: fractions are {fractions}; give three positive ones that add to at most 1"
         )
-    ends = [round(n * f) for f in np.cumsum(fractions)]
     parts = (
         slice(0, ends[0]),
         slice(ends[0] + embargo, ends[1]),
         slice(ends[1] + embargo, ends[2]),
     )
-    if embargo < 0 or any(part.stop <= part.start for part in parts):
+    if any(part.stop <= part.start for part in parts):
         raise ValueError(
-            f"chronological_split: {n} rows with fractions {fractions} and embargo {embargo} "
+            f"{where}: {rows} rows with fractions {fractions} and embargo {embargo} "
             "leave a part empty; use more rows or a smaller embargo"
         )
     return parts
@@ -148,6 +192,9 @@ class FeatureScaler:
     percentiles, then the same. ``zscore``: mean 0, standard deviation 1. ``log-zscore``:
     logarithm of the columns that are never negative (ranges, volumes), then ``zscore``; a zero
     takes the smallest positive training value. A constant column becomes 0.
+
+    Raises: ``ValueError`` for x that is not a finite matrix of the width that ``fit`` saw, or
+    values so huge that their spread or their scaled value is not a finite float32.
 
     Taught in chapter 13.
 
@@ -168,11 +215,10 @@ class FeatureScaler:
         self.method = method
 
     def _matrix(self, x: np.ndarray, where: str) -> np.ndarray:
-        x = np.asarray(x, np.float64)
-        if x.ndim != 2 or len(x) == 0 or not np.isfinite(x).all():
+        x = _checks.real_array(x, f"FeatureScaler.{where}").astype(np.float64)
+        if x.ndim != 2:
             raise ValueError(
-                f"FeatureScaler.{where}: x has shape {x.shape}; it must be (rows, features), not "
-                "empty, all finite"
+                f"FeatureScaler.{where}: x has shape {x.shape}; expected (rows, features)"
             )
         return x
 
@@ -188,12 +234,21 @@ class FeatureScaler:
             smallest = np.where(x > 0, x, np.inf).min(axis=0)
             self.lower = np.where(self.logged, smallest, -np.inf)
         x = self._prepare(x)
-        if self.method in ("minmax", "percentile"):
-            low, high = x.min(axis=0), x.max(axis=0)
-            self.offset, width = (high + low) / 2, (high - low) / 2
-        else:
-            self.offset, width = x.mean(axis=0), x.std(axis=0)
-        self.width = np.where(width > 0, width, 1.0)
+        low, high = x.min(axis=0), x.max(axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.method in ("minmax", "percentile"):
+                self.offset, width = high / 2 + low / 2, high / 2 - low / 2
+            else:
+                self.offset, width = x.mean(axis=0), x.std(axis=0)
+            # the mean of equal values is off by a rounding: a constant is known by its ends
+            constant = high - low <= 1e-12 * np.maximum(np.abs(high), np.abs(low))
+            constant |= width == 0  # a spread below 1e-162 has no square in float64
+        self.offset, self.width = np.where(constant, low, self.offset), np.where(constant, 1, width)
+        if not (np.isfinite(self.offset) & np.isfinite(self.width)).all():
+            raise ValueError(
+                f"FeatureScaler.fit: x reaches {np.abs(x).max():.3g}, too much for a {self.method} "
+                "in float64; rescale the column"
+            )
         return self
 
     def _prepare(self, x: np.ndarray) -> np.ndarray:
@@ -210,17 +265,73 @@ class FeatureScaler:
             raise ValueError(
                 f"FeatureScaler.transform: x has {x.shape[1]} columns; fit saw {len(self.width)}"
             )
-        return ((self._prepare(x) - self.offset) / self.width).astype(np.float32)
+        with np.errstate(over="ignore"):
+            scaled = (self._prepare(x) - self.offset) / self.width
+        return _checks.float32_array(scaled, "FeatureScaler.transform", "scaled x")
+
+
+def fit_threshold(score: np.ndarray, y: np.ndarray) -> float:
+    """The threshold for which ``score > threshold`` is right most often; shapes (n,), (n,) bool.
+
+    Every cut between two neighbors is tried, in one pass over the sorted scores.
+
+    >>> fit_threshold(np.array([0.1, 0.4, 0.3, 0.9]), np.array([False, True, False, True]))
+    0.35
+    """
+    order = np.argsort(score, kind="stable")
+    score, y = np.asarray(score, np.float64)[order], np.asarray(y, bool)[order]
+    hits = np.concatenate([[0], np.cumsum(~y)]) + (y.sum() - np.concatenate([[0], np.cumsum(y)]))
+    ends = np.concatenate([[-np.inf], score, [np.inf]])
+    hits[1:-1][score[1:] == score[:-1]] = -1  # equal scores cannot be told apart
+    best = int(np.argmax(hits))
+    low, high = ends[best], ends[best + 1]
+    return float((low + high) / 2) if np.isfinite(low) and np.isfinite(high) else float(low + high)
+
+
+def simple_rules(
+    features: Features, target: str, train: slice = slice(None)
+) -> dict[str, np.ndarray]:
+    """Decisions of what needs no model, each (m,) bool, over all rows of the features.
+
+    ``majority``: always the more frequent class of the training rows. ``rule``, one line, nothing
+    fitted: the next range is above the median, or usual, if this one is; the next candle goes
+    against this one. ``hour rule``: the mean of the last hour instead of the last candle, with
+    the threshold that is right most often on the training rows (for the direction, the return).
+
+    Raises: ``ValueError`` for an unknown target or no training rows.
+
+    Taught in chapter 13.
+
+    >>> from quantlab.market import synthetic_candles
+    >>> features = candle_features(synthetic_candles(5000, seed=7))
+    >>> {name: round(float((d == features.range_target).mean()), 2)
+    ...  for name, d in simple_rules(features, "range").items()}
+    {'majority': 0.5, 'rule': 0.67, 'hour rule': 0.71}
+    """
+    y = features.target(target)
+    if not len(y[train]):
+        raise ValueError("simple_rules: no training rows; give a slice that holds some")
+    moved, spread, _, hour = features.x.astype(np.float64).T
+    with np.errstate(divide="ignore"):  # a candle without a range is far from usual
+        rule, score = {
+            "range": (spread > 1, hour),
+            "usual": (np.abs(np.log(spread)) < np.log(USUAL), -np.abs(np.log(hour))),
+            "direction": (moved < 0, -moved),
+        }[target]
+    return {
+        "majority": np.full(len(y), y[train].mean() > 0.5),
+        "rule": rule,
+        "hour rule": score > fit_threshold(score[train], y[train]),
+    }
 
 
 def baseline_rules(
     features: Features, train: slice = slice(None), test: slice = slice(None)
 ) -> dict[str, dict[str, float]]:
-    """Accuracy (0..1) on the test rows of what needs no model.
+    """Accuracy (0..1) of the simple rules on the test rows, for range and direction.
 
-    ``majority``: always the more frequent class of the training rows. ``rule``, one line: the next
-    range is above the median if this one is; the next candle goes against this one. ``hour``, for
-    the range: above if the mean of the last 12 ranges is, a rule that is harder to beat.
+    ``majority`` and ``rule`` as in `simple_rules`; ``hour``, for the range, without a fitted
+    threshold: above if the mean of the last hour is.
 
     Taught in chapter 13.
 
@@ -229,15 +340,11 @@ def baseline_rules(
     >>> sorted(rules["range"]), 0.6 < rules["range"]["rule"] < rules["range"]["hour"] < 0.8
     (['hour', 'majority', 'rule'], True)
     """
-    moved, spread, _, hour = features.x.T
-    rules = {
-        "range": (features.range_target, {"rule": spread > 1, "hour": hour > 1}),
-        "direction": (features.direction_target, {"rule": moved < 0}),
-    }
-    answer = {}
-    for name, (target, guesses) in rules.items():
-        usual = target[train].mean() > 0.5
-        answer[name] = {"majority": float((target[test] == usual).mean())}
-        for rule, guess in guesses.items():
-            answer[name][rule] = float((target[test] == guess[test]).mean())
+    answer: dict[str, dict[str, float]] = {}
+    for name in ("range", "direction"):
+        y, rules = features.target(name)[test], simple_rules(features, name, train)
+        answer[name] = {rule: float((rules[rule][test] == y).mean()) for rule in rules}
+        del answer[name]["hour rule"]
+    hour = features.x[test, 3] > 1
+    answer["range"]["hour"] = float((hour == features.range_target[test]).mean())
     return answer

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "layers": ["BinaryLinearLayer", "LinearLayer", "QuantizedLinearLayer"],
         "model": ["TradingModel"],
+        "training": ["TrainingOptions"],
         "ptq": ["QuantizedModel", "post_training_quantize"],
         "qat": ["quantization_aware_train"],
         "evaluate": [

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from quantlab import _checks
 from quantlab.nn.compiled import compile_layers
 from quantlab.nn.evaluate import decisions
 from quantlab.nn.layers import LinearLayer, check_rows
-from quantlab.nn.training import Pairs, flatten, forward, loss_and_gradients, train, unflatten
+from quantlab.nn.training import (
+    Pairs,
+    TrainingOptions,
+    flatten,
+    forward,
+    loss_and_gradients,
+    train,
+    unflatten,
+)
+
+OPTIONS = TrainingOptions()
 
 
 def check_labels(where: str, y: np.ndarray, rows: int, outputs: int) -> np.ndarray:
@@ -56,13 +68,6 @@ def split_rows(
     return (x[:cut], y[:cut]), ((x[cut:], y[cut:]) if cut < len(x) else None)
 
 
-def check_options(where: str, **options: float) -> None:
-    """Raise a ValueError unless every option is a finite number above zero."""
-    for name, value in options.items():
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{where}: {name} is {value}; expected a number above 0")
-
-
 class TradingModel:
     """A ReLU network in float32: one logit for up or down, or k logits for k classes.
 
@@ -89,7 +94,7 @@ class TradingModel:
                 "inputs first, such as (4, 32, 16, 1)"
             )
         self.sizes = tuple(int(n) for n in sizes)
-        self.seed = seed
+        self.seed = _checks.integer(seed, "TradingModel", "seed", 0, 2**63 - 1)
         rng = np.random.default_rng(seed)
         self.layers = [LinearLayer.init(n_in, n_out, rng) for n_in, n_out in pairwise(self.sizes)]
         self.history: dict[str, list[float]] = {}
@@ -119,12 +124,8 @@ class TradingModel:
         *,
         validation: tuple[np.ndarray, np.ndarray] | None = None,
         validation_fraction: float = 0.2,
-        epochs: int = 40,
-        batch_size: int = 256,
-        learning_rate: float = 3e-3,
-        patience: int = 6,
-        weight_decay: float = 0.0,
-        seed: int | None = None,
+        options: TrainingOptions = OPTIONS,
+        **changes: Any,
     ) -> TradingModel:
         """Train with Adam on shuffled minibatches and keep the weights of the best epoch.
 
@@ -133,6 +134,7 @@ class TradingModel:
         time runs forward; with 0 nothing is held out and the last weights stay. Training
         starts from the present weights and stops after `patience` epochs without a better
         held-out loss. `history` holds train_loss, validation_loss and seconds per epoch.
+        `options` say how; `changes` are its fields by name, as in fit(x, y, epochs=5).
 
         Raises: ValueError for wrong shapes, labels, NaN, options, or a loss that diverges.
         Taught in chapter 14.
@@ -140,26 +142,11 @@ class TradingModel:
         rows, held_out = split_rows(
             "TradingModel.fit", x, y, validation, validation_fraction, self.sizes
         )
-        check_options(
-            "TradingModel.fit",
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            patience=patience,
-        )
+        options = replace(options, **changes)
+        if options.seed is None:
+            options = replace(options, seed=self.seed)
         theta = flatten(self._pairs())
-        self.history = train(
-            theta,
-            self.sizes,
-            rows,
-            held_out,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            patience=patience,
-            weight_decay=weight_decay,
-            seed=self.seed if seed is None else seed,
-        )
+        self.history = train(theta, self.sizes, rows, held_out, options)
         self.layers = [LinearLayer(w.copy(), b.copy()) for w, b in unflatten(theta, self.sizes)]
         return self
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
 from quantlab.nn.layers import LinearLayer
-from quantlab.nn.model import TradingModel, check_options, split_rows
+from quantlab.nn.model import TradingModel, split_rows
 from quantlab.nn.ptq import QuantizedModel, activation_params, quantize_layer, weight_params
-from quantlab.nn.training import Pairs, flatten, forward, train, unflatten
+from quantlab.nn.training import Pairs, TrainingOptions, flatten, forward, train, unflatten
 from quantlab.scheme import QuantizationParams, QuantizationScheme
 from quantlab.tensor import fake_quantize, ste_gradient
 
+OPTIONS = TrainingOptions(epochs=10, patience=10)
 CALIBRATION_ROWS = 4096  # the last training rows; ranges hardly move beyond a few thousand
 
 
@@ -72,12 +76,8 @@ def quantization_aware_train(
     block_size: int | None = None,
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     validation_fraction: float = 0.2,
-    epochs: int = 10,
-    batch_size: int = 256,
-    learning_rate: float = 3e-3,
-    patience: int = 10,
-    weight_decay: float = 0.0,
-    seed: int | None = None,
+    options: TrainingOptions = OPTIONS,
+    **changes: Any,
 ) -> QuantizedModel:
     """Train a copy of a trained float model on its grid and return it quantized.
 
@@ -87,9 +87,9 @@ def quantization_aware_train(
     float32. Candle features have outliers: below 6 bits of activation, an activation_method
     that clips ("percentile", "mse", "aciq") keeps the resolution that min-max spends on them.
 
-    Rows, labels, held-out rows and options are those of `TradingModel.fit`. The state before
-    the first step is a candidate too: on held-out loss the result is never worse than
-    rounding alone. The given model is not changed.
+    Rows, labels, held-out rows and options are those of `TradingModel.fit`, with 10 epochs. The
+    state before the first step is a candidate too: on held-out loss the result is never worse
+    than rounding alone. The given model is not changed.
 
     Raises: ValueError as `TradingModel.fit` and `choose_params`.
     Source: Bengio, Leonard, Courville 2013 (arXiv 1308.3432); Jacob et al. 2018 (arXiv
@@ -107,24 +107,12 @@ def quantization_aware_train(
     if not isinstance(model, TradingModel):
         raise ValueError(f"{where}: model is a {type(model).__name__}; expected a TradingModel")
     rows, held_out = split_rows(where, x, y, validation, validation_fraction, model.sizes)
-    check_options(
-        where, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, patience=patience
-    )
+    options = replace(options, **changes)
+    if options.seed is None:
+        options = replace(options, seed=model.seed)
     quantizer = _FakeQuantizer(scheme, bits, activation_bits, method, activation_method, block_size)
     theta = flatten([(layer.weight, layer.bias) for layer in model.layers])
-    history = train(
-        theta,
-        model.sizes,
-        rows,
-        held_out,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        patience=patience,
-        weight_decay=weight_decay,
-        seed=model.seed if seed is None else seed,
-        quantizer=quantizer,
-    )
+    history = train(theta, model.sizes, rows, held_out, options, quantizer)
     grids = quantizer.grids or [None] * len(model.layers)
     layers = [
         quantize_layer(LinearLayer(w, b), weight_params(w, scheme, bits, method, block_size), grid)

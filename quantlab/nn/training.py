@@ -7,15 +7,56 @@ A network here is a list of (weight (out, in), bias (out,)) pairs with ReLU betw
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 
+from quantlab import _checks
 from quantlab.scheme import QuantizationParams
 from quantlab.tensor import fake_quantize, ste_gradient
 
 Pairs = list[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a network is trained: one set for `TradingModel.fit` and `quantization_aware_train`.
+
+    At most `epochs` passes over the rows in batches of `batch_size`, by Adam with
+    `learning_rate`; stop after `patience` epochs without a lower held-out loss. `weight_decay`
+    is decoupled and leaves biases alone. `seed` shuffles the rows; None takes the model's.
+
+    Raises: ValueError for epochs, batch_size, patience or a seed that are not integers in range,
+    a learning_rate that is not above 0, a weight_decay that is negative; NaN in any of them.
+    Taught in chapter 11.
+
+    >>> TrainingOptions(epochs=2.5)
+    Traceback (most recent call last):
+    ValueError: TrainingOptions: epochs is 2.5; expected an integer 1 to 1000000
+    """
+
+    epochs: int = 40
+    batch_size: int = 256
+    learning_rate: float = 3e-3
+    patience: int = 6
+    weight_decay: float = 0.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        where = "TrainingOptions"
+        for name, most in (("epochs", 10**6), ("batch_size", 2**31), ("patience", 10**6)):
+            _checks.integer(getattr(self, name), where, name, 1, most)
+        if self.seed is not None:
+            _checks.integer(self.seed, where, "seed", 0, 2**63 - 1)
+        rate = _checks.number(self.learning_rate, where, "learning_rate")
+        decay = _checks.number(self.weight_decay, where, "weight_decay")
+        if rate <= 0 or decay < 0:
+            raise ValueError(
+                f"{where}: learning_rate is {rate}, weight_decay is {decay}; expected a rate above "
+                "0 and a decay of 0 or more"
+            )
 
 
 def flatten(pairs: Pairs) -> np.ndarray:
@@ -191,13 +232,7 @@ def train(
     sizes: tuple[int, ...],
     rows: tuple[np.ndarray, np.ndarray],
     held_out: tuple[np.ndarray, np.ndarray] | None,
-    *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    patience: int,
-    weight_decay: float,
-    seed: int,
+    options: TrainingOptions,
     quantizer: Quantizer | None = None,
 ) -> dict[str, list[float]]:
     """Train the flat float32 vector theta in place and return the history, one entry an epoch.
@@ -208,18 +243,20 @@ def train(
     Raises: ValueError if the loss stops being finite.
     """
     x, y = rows
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(options.seed)
     gradient = np.empty_like(theta)
     pairs, gradients = unflatten(theta, sizes), unflatten(gradient, sizes)
     decay = None
-    if weight_decay:
-        decay = flatten([(np.full_like(w, weight_decay), np.zeros_like(b)) for w, b in pairs])
-    adam = Adam(len(theta), learning_rate, decay=decay)
+    if options.weight_decay:
+        decay = flatten(
+            [(np.full_like(w, options.weight_decay), np.zeros_like(b)) for w, b in pairs]
+        )
+    adam = Adam(len(theta), options.learning_rate, decay=decay)
     history: dict[str, list[float]] = {"train_loss": [], "validation_loss": [], "seconds": []}
     best_loss, best_theta, best_epoch = np.inf, theta.copy(), -1
     best_grids = None
 
-    for epoch in range(epochs):
+    for epoch in range(options.epochs):
         began = time.perf_counter()
         if quantizer is not None:
             quantizer.start_epoch(pairs, x)
@@ -227,8 +264,9 @@ def train(
                 best_loss, best_grids = _loss(pairs, held_out, quantizer), quantizer.grids
         order = rng.permutation(len(x))
         shuffled_x, shuffled_y, total = x[order], y[order], 0.0
-        for start in range(0, len(x), batch_size):
-            bx, by = shuffled_x[start : start + batch_size], shuffled_y[start : start + batch_size]
+        for start in range(0, len(x), options.batch_size):
+            batch = slice(start, start + options.batch_size)
+            bx, by = shuffled_x[batch], shuffled_y[batch]
             loss = _gradients(pairs, bx, by, gradients, quantizer)
             adam.step(theta, gradient)
             total += loss * len(bx)
@@ -236,7 +274,7 @@ def train(
         if not np.isfinite(total):
             raise ValueError(
                 f"fit: the loss is {total} in epoch {epoch + 1}; lower learning_rate "
-                f"(now {learning_rate}) or scale the features"
+                f"(now {options.learning_rate}) or scale the features"
             )
         if held_out is not None:
             loss = _loss(pairs, held_out, quantizer)
@@ -246,7 +284,7 @@ def train(
                 best_theta[:] = theta
                 best_grids = quantizer.grids if quantizer is not None else None
         history["seconds"].append(time.perf_counter() - began)
-        if held_out is not None and epoch - best_epoch >= patience:
+        if held_out is not None and epoch - best_epoch >= options.patience:
             break
     if held_out is not None:
         theta[:] = best_theta
