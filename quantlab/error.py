@@ -154,4 +154,4 @@ def saturation_rate(x: Any, params: QuantizationParams) -> float:
     """
     x = _checks.float32_array(x, "saturation_rate")
     within = inside(x, checked_params(params, "saturation_rate"))
-    return np.count_nonzero(~within) / x.size
+    return int(np.count_nonzero(~within)) / x.size
