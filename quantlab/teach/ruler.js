@@ -4,8 +4,9 @@ import { button, floats, number, slider, tag, withUnit } from "./explorer_parts.
 import { bench, between, board, count, decimals, glide, handle, inverse, lineOf, minus, shares } from "./grab_parts.js";
 
 // The grid over [low, high], and values put on it: what choose_params and fake_quantize do.
-export const gridOver = (low, high, bits, scheme) => chooseParams({ low, high }, bits, scheme);
-export const putOnGrid = (x, low, high, bits, scheme) => quantizeGroups([{ x, start: 0, low, high }], bits, scheme);
+const over = (low, high) => ({ low: Math.fround(low), high: Math.fround(high) });
+export const gridOver = (low, high, bits, scheme) => chooseParams(over(low, high), bits, scheme);
+export const putOnGrid = (x, low, high, bits, scheme) => quantizeGroups([{ x, start: 0, ...over(low, high) }], bits, scheme);
 
 // The value in [from, to] that loses most: an end, or halfway between two marks.
 export function worstValue(low, high, bits, scheme, from, to) {
