@@ -13,8 +13,10 @@ Each chapter has a module here. A mistake stands with its hint, a solution stand
     @exercise("05-channel", (square, 8), (square, 4))
     def channels(w, bits): ...
 
-    @mistake("05-channel", "one scale for the whole matrix: the small rows lose their bits.")
-    def one_scale(w, bits): ...
+    @mistake("05-channel")
+    def one_scale(w, bits):
+        '''one scale for the whole matrix: the small rows lose their bits.'''
+        ...
 
 The arguments after the key are the cases that an answer is tried on, one tuple each.
 Write a solution so that it can be read alone (NumPy is ``np``), in lines of the page's width.
@@ -120,11 +122,11 @@ def exercise(key: str, *cases: tuple, atol: float = 0.0) -> Callable:
     return register
 
 
-def mistake(key: str, hint: str) -> Callable:
-    """Mark the function below as a plausible wrong answer to exercise ``key``, with its hint."""
+def mistake(key: str) -> Callable:
+    """Mark the function below as a plausible wrong answer to ``key``; its docstring is the hint."""
 
     def register(wrong: Callable) -> Callable:
-        _known[key].mistakes.append((wrong, hint))
+        _known[key].mistakes.append((wrong, " ".join(wrong.__doc__.split())))
         return wrong
 
     return register

@@ -17,31 +17,33 @@ def stored_bytes(rows, columns, bits):
     return math.ceil(rows * columns * bits / 8) + 4 * rows
 
 
-@mistake("01-bytes", "you count the codes only. Each row brings a float32 scale: 4 bytes.")
+@mistake("01-bytes")
 def no_scales(rows, columns, bits):
+    """you count the codes only. Each row brings a float32 scale: 4 bytes."""
     return math.ceil(rows * columns * bits / 8)
 
 
-@mistake("01-bytes", "you count one scale for the whole matrix; there is one for each row.")
+@mistake("01-bytes")
 def one_scale(rows, columns, bits):
+    """you count one scale for the whole matrix; there is one for each row."""
     return math.ceil(rows * columns * bits / 8) + 4
 
 
-@mistake("01-bytes", "27 bits do not fit into 3 bytes: round up, not down.")
+@mistake("01-bytes")
 def cut_off(rows, columns, bits):
+    """27 bits do not fit into 3 bytes: round up, not down."""
     return rows * columns * bits // 8 + 4 * rows
 
 
-@mistake(
-    "01-bytes",
-    "you start every row in a fresh byte. The codes run on as one stream, rounded up once.",
-)
+@mistake("01-bytes")
 def padded_rows(rows, columns, bits):
+    """you start every row in a fresh byte. The codes run on as one stream, rounded up once."""
     return rows * math.ceil(columns * bits / 8) + 4 * rows
 
 
-@mistake("01-bytes", "these are bits; 8 of them make a byte.")
+@mistake("01-bytes")
 def bits_for_bytes(rows, columns, bits):
+    """these are bits; 8 of them make a byte."""
     return rows * columns * bits + 4 * rows
 
 
@@ -54,26 +56,27 @@ def read_milliseconds(models, megabytes, bandwidth):
     return 1e3 * models * megabytes * 1e6 / (bandwidth * 1e9)
 
 
-@mistake(
-    "01-read",
-    "you mix prefixes: 2**20 for mega above the line, 10**9 for giga below. That is 5 % off.",
-)
+@mistake("01-read")
 def mixed_prefixes(models, megabytes, bandwidth):
+    """you mix prefixes: 2**20 for mega above the line, 10**9 for giga below. That is 5 % off."""
     return 1e3 * models * megabytes * 2**20 / (bandwidth * 1e9)
 
 
-@mistake("01-read", "you read one model; all of them vote on each decision.")
+@mistake("01-read")
 def one_model(models, megabytes, bandwidth):
+    """you read one model; all of them vote on each decision."""
     return 1e3 * megabytes * 1e6 / (bandwidth * 1e9)
 
 
-@mistake("01-read", "these are seconds; milliseconds are wanted.")
+@mistake("01-read")
 def seconds(models, megabytes, bandwidth):
+    """these are seconds; milliseconds are wanted."""
     return models * megabytes * 1e6 / (bandwidth * 1e9)
 
 
-@mistake("01-read", "bandwidth is in gigabytes here, not gigabits: drop the 8.")
+@mistake("01-read")
 def gigabits(models, megabytes, bandwidth):
+    """bandwidth is in gigabytes here, not gigabits: drop the 8."""
     return 8e3 * models * megabytes * 1e6 / (bandwidth * 1e9)
 
 
@@ -95,45 +98,45 @@ def _probability(logits):
     return 1 / (1 + np.exp(-logits))
 
 
-@mistake(
-    "01-flips",
-    "you count probabilities that moved by a percent. "
-    "A flip is a decision that changed: compare logit > 0.",
-)
+@mistake("01-flips")
 def rounded_to_percent(before, after):
+    """you count probabilities that moved by a percent. A flip is a decision that changed: compare
+    logit > 0.
+    """
     return 100 * np.mean(_probability(before).round(2) != _probability(after).round(2))
 
 
-@mistake(
-    "01-flips",
-    "nearly right: a probability rounded in float32 is exactly 0.5 for a "
-    "tiny positive logit, and rounds to 0. Compare the logits.",
-)
+@mistake("01-flips")
 def rounded_to_one(before, after):
+    """nearly right: a probability rounded in float32 is exactly 0.5 for a tiny positive logit, and
+    rounds to 0. Compare the logits.
+    """
     return 100 * np.mean(np.rint(_probability(before)) != np.rint(_probability(after)))
 
 
-@mistake(
-    "01-flips",
-    "right but at a logit of exactly 0, where the product of the signs is "
-    "0: that row decides no, and it can flip.",
-)
+@mistake("01-flips")
 def opposite_signs(before, after):
+    """right but at a logit of exactly 0, where the product of the signs is 0: that row decides no,
+    and it can flip.
+    """
     return 100 * np.mean(before * after < 0)
 
 
-@mistake("01-flips", "a logit of exactly 0 decides no: > 0, not >= 0.")
+@mistake("01-flips")
 def zero_is_yes(before, after):
+    """a logit of exactly 0 decides no: > 0, not >= 0."""
     return 100 * np.mean((before >= 0) != (after >= 0))
 
 
-@mistake("01-flips", "yes-to-no and no-to-yes cancel in your count. Compare row by row.")
+@mistake("01-flips")
 def net(before, after):
+    """yes-to-no and no-to-yes cancel in your count. Compare row by row."""
     return 100 * abs(np.mean(before > 0) - np.mean(after > 0))
 
 
-@mistake("01-flips", "this is the share; percent is wanted.")
+@mistake("01-flips")
 def share(before, after):
+    """this is the share; percent is wanted."""
     return np.mean((before > 0) != (after > 0))
 
 
@@ -151,29 +154,29 @@ def speedup(baseline, candidate):
     return np.median(baseline[1:] / candidate[1:])
 
 
-@mistake(
-    "01-speedup",
-    "the first round holds the compilation, and a mean keeps every disturbance. "
-    "Drop the first round and take a median.",
-)
+@mistake("01-speedup")
 def means(baseline, candidate):
+    """the first round holds the compilation, and a mean keeps every disturbance. Drop the first
+    round and take a median.
+    """
     return baseline.mean() / candidate.mean()
 
 
-@mistake("01-speedup", "you take a median, but the first round, with its compilation, is in it.")
+@mistake("01-speedup")
 def first_counted(baseline, candidate):
+    """you take a median, but the first round, with its compilation, is in it."""
     return np.median(baseline / candidate)
 
 
-@mistake("01-speedup", "upside down: 4 times faster is baseline over candidate.")
+@mistake("01-speedup")
 def upside_down(baseline, candidate):
+    """upside down: 4 times faster is baseline over candidate."""
     return np.median(candidate[1:] / baseline[1:])
 
 
-@mistake(
-    "01-speedup",
-    "you take the medians apart. The two times of one round share the "
-    "machine's state: divide within a round first.",
-)
+@mistake("01-speedup")
 def medians_apart(baseline, candidate):
+    """you take the medians apart. The two times of one round share the machine's state: divide
+    within a round first.
+    """
     return np.median(baseline[1:]) / np.median(candidate[1:])

@@ -25,107 +25,109 @@ def codes(x, scale, zero_point, qmin, qmax):
     return np.clip(shifted, qmin, qmax).astype(np.int16)
 
 
-@mistake(
-    "02-codes",
-    "you floor. Floor moves every value down by half a step on average, and costs "
-    "one whole bit; the rule rounds to the nearest code.",
-)
+@mistake("02-codes")
 def _floor(x, scale, zero_point, qmin, qmax):
+    """you floor. Floor moves every value down by half a step on average, and costs one whole bit;
+    the rule rounds to the nearest code.
+    """
     return np.clip(np.floor(x / scale) + zero_point, qmin, qmax)
 
 
-@mistake(
-    "02-codes",
-    "all codes are right but some ties: you round halves up. Which way does np.rint round 2.5?",
-)
+@mistake("02-codes")
 def half_up(x, scale, zero_point, qmin, qmax):
+    """all codes are right but some ties: you round halves up. Which way does np.rint round 2.5?"""
     return np.clip(np.floor(x / scale + F32(0.5)) + zero_point, qmin, qmax)
 
 
-@mistake(
-    "02-codes",
-    "all codes are right but some ties: you round halves away from zero. "
-    "The rule rounds halves to the even neighbor.",
-)
+@mistake("02-codes")
 def half_away(x, scale, zero_point, qmin, qmax):
+    """all codes are right but some ties: you round halves away from zero. The rule rounds halves to
+    the even neighbor.
+    """
     r = x / scale
     return np.clip(np.sign(r) * np.floor(np.abs(r) + F32(0.5)) + zero_point, qmin, qmax)
 
 
-@mistake(
-    "02-codes",
-    "right but at ties with an odd zero point: you add the zero point "
-    "before rounding. Round first, then add.",
-)
+@mistake("02-codes")
 def zero_point_inside(x, scale, zero_point, qmin, qmax):
+    """right but at ties with an odd zero point: you add the zero point before rounding. Round
+    first, then add.
+    """
     return np.clip(np.rint(x / scale + zero_point), qmin, qmax)
 
 
-@mistake(
-    "02-codes",
-    "you cut the fraction off. An integer cast does that too; the rule rounds to the nearest code.",
-)
+@mistake("02-codes")
 def truncate(x, scale, zero_point, qmin, qmax):
+    """you cut the fraction off. An integer cast does that too; the rule rounds to the nearest
+    code.
+    """
     return np.clip(np.trunc(x / scale) + zero_point, qmin, qmax)
 
 
-@mistake("02-codes", "the codes leave the range [qmin, qmax]. Clamp after adding the zero point.")
+@mistake("02-codes")
 def no_clamp(x, scale, zero_point, qmin, qmax):
+    """the codes leave the range [qmin, qmax]. Clamp after adding the zero point."""
     return np.rint(x / scale) + zero_point
 
 
-@mistake("02-codes", "you forgot the zero point.")
+@mistake("02-codes")
 def no_zero_point(x, scale, zero_point, qmin, qmax):
+    """you forgot the zero point."""
     return np.clip(np.rint(x / scale), qmin, qmax)
 
 
-@mistake("02-codes", "you clamp before adding the zero point, so codes leave [qmin, qmax].")
+@mistake("02-codes")
 def clamp_first(x, scale, zero_point, qmin, qmax):
+    """you clamp before adding the zero point, so codes leave [qmin, qmax]."""
     return np.clip(np.rint(x / scale), qmin, qmax) + zero_point
 
 
-def _cast(dtype, hint, clamp):
-    """Mistakes with a cast: without a clamp, before it, or to a type that is too narrow."""
-
-    @mistake("02-codes", hint)
-    def cast(x, scale, zero_point, qmin, qmax):
-        shifted = np.rint(x / scale) + zero_point
-        if clamp == "before":
-            shifted = np.clip(shifted, qmin, qmax)
-        shifted = shifted.astype(dtype)
-        return np.clip(shifted.astype(int), qmin, qmax) if clamp == "after" else shifted
+@mistake("02-codes")
+def wrapped(x, scale, zero_point, qmin, qmax):
+    """you cast to int8 without a clamp, so codes beyond -128 to 127 wrap around. Clamp first."""
+    return (np.rint(x / scale) + zero_point).astype(np.int8)
 
 
-for _type in (np.int8, np.uint8, np.int16, np.int32):
-    _cast(
-        _type,
-        f"you cast to {_type.__name__} without a clamp, so what lies beyond its range wraps "
-        "around. Clamp to [qmin, qmax] before the cast.",
-        clamp=None,
-    )
-_cast(
-    np.int8,
-    "you clamp after the cast to int8, when codes beyond -128 to 127 have wrapped around. "
-    "Clamp first.",
-    clamp="after",
-)
-_cast(
-    np.int16,
-    "you clamp after the cast, when values beyond the range of the type are lost already. "
-    "Clamp first.",
-    clamp="after",
-)
-_cast(
-    np.int8,
-    "clamped well, then cast to int8, which ends at 127: unsigned codes reach 255. "
-    "Take a wider type.",
-    clamp="before",
-)
-_cast(
-    np.uint8,
-    "clamped well, then cast to an unsigned type: negative codes wrap around to large ones.",
-    clamp="before",
-)
+@mistake("02-codes")
+def wrapped_unsigned(x, scale, zero_point, qmin, qmax):
+    """you cast to uint8 without a clamp, so codes beyond 0 to 255 wrap around. Clamp first."""
+    return (np.rint(x / scale) + zero_point).astype(np.uint8)
+
+
+@mistake("02-codes")
+def cast_without_clamp(x, scale, zero_point, qmin, qmax):
+    """you cast without a clamp: codes leave [qmin, qmax], and the largest wrap around."""
+    return (np.rint(x / scale) + zero_point).astype(np.int16)
+
+
+@mistake("02-codes")
+def wide_cast_without_clamp(x, scale, zero_point, qmin, qmax):
+    """you cast and do not clamp: codes leave [qmin, qmax], and 4e9 does not even fit into int32."""
+    return (np.rint(x / scale) + zero_point).astype(np.int32)
+
+
+@mistake("02-codes")
+def clamped_after_int8(x, scale, zero_point, qmin, qmax):
+    """you clamp after the cast to int8, when codes beyond -128 to 127 have wrapped around."""
+    return np.clip(wrapped(x, scale, zero_point, qmin, qmax).astype(int), qmin, qmax)
+
+
+@mistake("02-codes")
+def clamped_after_cast(x, scale, zero_point, qmin, qmax):
+    """you clamp after the cast, when values beyond the range of the type are lost already."""
+    return np.clip(cast_without_clamp(x, scale, zero_point, qmin, qmax), qmin, qmax)
+
+
+@mistake("02-codes")
+def too_narrow(x, scale, zero_point, qmin, qmax):
+    """clamped well, then cast to int8, which ends at 127: unsigned codes reach 255."""
+    return codes(x, scale, zero_point, qmin, qmax).astype(np.int8)
+
+
+@mistake("02-codes")
+def cast_to_unsigned(x, scale, zero_point, qmin, qmax):
+    """clamped well, then cast to an unsigned type: negative codes wrap around to large ones."""
+    return codes(x, scale, zero_point, qmin, qmax).astype(np.uint8)
 
 
 RANGES = (
@@ -147,41 +149,35 @@ def parameters(x, bits):
     return scale, int(zero_point)
 
 
-@mistake(
-    "02-parameters",
-    "your range does not contain 0 for data such as [100, 101], "
-    "so Z is no code at all. Extend the range to 0 first.",
-)
+@mistake("02-parameters")
 def zero_outside(x, bits):
+    """your range does not contain 0 for data such as [100, 101], so Z is no code at all. Extend the
+    range to 0 first.
+    """
     scale = (x.max() - x.min()) / F32(2**bits - 1)
     return scale, np.rint(-x.min() / scale)
 
 
-@mistake(
-    "02-parameters",
-    "you clamp Z, but the scale still ignores 0: "
-    "[100, 101] now saturates. Extend the range to 0 first.",
-)
+@mistake("02-parameters")
 def zero_outside_clamped(x, bits):
+    """you clamp Z, but the scale still ignores 0: [100, 101] now saturates. Extend the range to 0
+    first.
+    """
     scale, zero_point = zero_outside(x, bits)
     return scale, np.clip(zero_point, 0, 2**bits - 1)
 
 
-@mistake(
-    "02-parameters",
-    "you divide by 2**bits. There are 2**bits codes, and one step fewer between them.",
-)
+@mistake("02-parameters")
 def steps_as_codes(x, bits):
+    """you divide by 2**bits. There are 2**bits codes, and one step fewer between them."""
     low, high = np.minimum(x.min(), F32(0)), np.maximum(x.max(), F32(0))
     scale = (high - low) / F32(2**bits)
     return scale, np.clip(np.rint(-low / scale), 0, 2**bits - 1)
 
 
-@mistake(
-    "02-parameters",
-    "Z is a code, so it must be a whole number: round it. Otherwise 0.0 has no exact code.",
-)
+@mistake("02-parameters")
 def fractional_zero_point(x, bits):
+    """Z is a code, so it must be a whole number: round it. Otherwise 0.0 has no exact code."""
     low, high = np.minimum(x.min(), F32(0)), np.maximum(x.max(), F32(0))
     scale = (high - low) / F32(2**bits - 1)
     return scale, -low / scale
@@ -203,35 +199,36 @@ def snr(x, y):
     return np.inf if noise == 0.0 else 10 * np.log10(np.sum(x**2) / noise)
 
 
-@mistake(
-    "02-snr",
-    "an absolute threshold calls small signals perfect: at 16 bits a return of "
-    "1e-3 has noise below it. Only identical arrays have infinite SNR.",
-)
+@mistake("02-snr")
 def threshold(x, y, least=1e-10):
+    """an absolute threshold calls small signals perfect: at 16 bits a return of 1e-3 has noise
+    below it. Only identical arrays have infinite SNR.
+    """
     noise = np.mean((x.astype(float) - y) ** 2)
     return np.inf if noise < least else snr(x, y)
 
 
-@mistake(
-    "02-snr",
-    "a smaller threshold is a threshold still: with x in other units its noise lies below it too. "
-    "Only identical arrays have infinite SNR.",
-)
+@mistake("02-snr")
 def smaller_threshold(x, y):
+    """a smaller threshold is a threshold still: with x in other units its noise lies below it too.
+    Only identical arrays have infinite SNR.
+    """
     return threshold(x, y, 1e-25)
 
 
-@mistake("02-snr", "np.log is the natural logarithm; decibels want np.log10.")
+@mistake("02-snr")
 def natural_logarithm(x, y):
+    """np.log is the natural logarithm; decibels want np.log10."""
     return snr(x, y) * np.log(10)
 
 
-@mistake("02-snr", "20 log10 is for a ratio of amplitudes; x**2 is already a power: 10 log10.")
+@mistake("02-snr")
 def amplitude(x, y):
+    """20 log10 is for a ratio of amplitudes; x**2 is already a power: 10 log10."""
     return 2 * snr(x, y)
 
 
-@mistake("02-snr", "signal over noise, not noise over signal: the sign is wrong.")
+@mistake("02-snr")
 def upside_down(x, y):
+    """signal over noise, not noise over signal: the sign is wrong."""
     return -snr(x, y)

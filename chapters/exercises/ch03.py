@@ -24,44 +24,40 @@ def noise(x, alpha, bits):
     return step**2 / 12, np.mean(beyond**2)
 
 
-@mistake(
-    "03-noise",
-    "the overload is right. Your granular part counts 2**b steps from -alpha to "
-    "alpha; this grid has 2**b - 2, which is half as many at 2 bits.",
-)
+@mistake("03-noise")
 def all_codes(x, alpha, bits):
+    """the overload is right. Your granular part counts 2**b steps from -alpha to alpha; this grid
+    has 2**b - 2, which is half as many at 2 bits.
+    """
     return alpha**2 / (3 * 4**bits), noise(x, alpha, bits)[1]
 
 
-@mistake("03-noise", "the overload is right; granular noise is the step squared over 12.")
+@mistake("03-noise")
 def step_not_squared(x, alpha, bits):
+    """the overload is right; granular noise is the step squared over 12."""
     return alpha / (2 ** (bits - 1) - 1) / 12, noise(x, alpha, bits)[1]
 
 
-@mistake(
-    "03-noise",
-    "the granular part is right; noise is a mean square, so square what lies beyond the clip.",
-)
+@mistake("03-noise")
 def overshoot_not_squared(x, alpha, bits):
+    """the granular part is right; noise is a mean square, so square what lies beyond the clip."""
     return noise(x, alpha, bits)[0], np.mean(np.maximum(np.abs(x) - alpha, 0))
 
 
-@mistake(
-    "03-noise",
-    "the granular part is right. You average over the clipped values only; "
-    "the noise is the mean over all of them.",
-)
+@mistake("03-noise")
 def clipped_only(x, alpha, bits):
+    """the granular part is right. You average over the clipped values only; the noise is the mean
+    over all of them.
+    """
     beyond = np.abs(x)[np.abs(x) > alpha] - alpha
     return noise(x, alpha, bits)[0], np.mean(beyond**2)
 
 
-@mistake(
-    "03-noise",
-    "the granular part is right. You count what is clipped above and forget the "
-    "falls below -alpha.",
-)
+@mistake("03-noise")
 def rises_only(x, alpha, bits):
+    """the granular part is right. You count what is clipped above and forget the falls below
+    -alpha.
+    """
     return noise(x, alpha, bits)[0], np.mean(np.maximum(x - alpha, 0) ** 2)
 
 
@@ -75,60 +71,56 @@ def int4(x, alpha):
     return scale, np.clip(np.rint(x / scale), -7, 7).astype(np.int8)
 
 
-@mistake(
-    "03-int4",
-    "the codes are right, and the scale is that of INT8: every value comes back "
-    "18 times too small. Codes and scale belong to one grid.",
-)
+@mistake("03-int4")
 def int8_scale(x, alpha):
+    """the codes are right, and the scale is that of INT8: every value comes back 18 times too
+    small. Codes and scale belong to one grid.
+    """
     return alpha / F32(127), int4(x, alpha)[1]
 
 
-@mistake(
-    "03-int4",
-    "steps of INT8 with the codes of INT4: everything beyond 7/127 of alpha is "
-    "clamped. The scale is alpha / 7.",
-)
+@mistake("03-int4")
 def int8_steps(x, alpha):
+    """steps of INT8 with the codes of INT4: everything beyond 7/127 of alpha is clamped. The scale
+    is alpha / 7.
+    """
     scale = alpha / F32(127)
     return scale, np.clip(np.rint(x / scale), -7, 7)
 
 
-@mistake(
-    "03-int4",
-    "the scale is right; some codes are off by one, because you round to INT8 "
-    "first and then again. Round x once.",
-)
+@mistake("03-int4")
 def rounded_twice(x, alpha):
+    """the scale is right; some codes are off by one, because you round to INT8 first and then
+    again. Round x once.
+    """
     eight = np.clip(np.rint(x / (alpha / F32(127))), -127, 127)
     return alpha / F32(7), np.clip(np.rint(eight * F32(7 / 127)), -7, 7)
 
 
-@mistake(
-    "03-int4",
-    "keeping the top four bits of an INT8 code floors it, and floor costs a bit: "
-    "round x / scale instead.",
-)
+@mistake("03-int4")
 def top_bits(x, alpha):
+    """keeping the top four bits of an INT8 code floors it, and floor costs a bit: round x / scale
+    instead.
+    """
     eight = np.clip(np.rint(x / (alpha / F32(127))), -127, 127)
     return F32(16) * alpha / F32(127), np.clip(np.floor(eight / 16), -7, 7)
 
 
-@mistake("03-int4", "the scale is right. A cast cuts the fraction off: round to the nearest code.")
+@mistake("03-int4")
 def truncated(x, alpha):
+    """the scale is right. A cast cuts the fraction off: round to the nearest code."""
     return alpha / F32(7), np.clip(x / (alpha / F32(7)), -7, 7).astype(int)
 
 
-@mistake(
-    "03-int4",
-    "four bits hold a code -8, but this grid is symmetric: it ends at -7 as it ends at 7.",
-)
+@mistake("03-int4")
 def down_to_minus_eight(x, alpha):
+    """four bits hold a code -8, but this grid is symmetric: it ends at -7 as it ends at 7."""
     return alpha / F32(7), np.clip(np.rint(x / (alpha / F32(7))), -8, 7)
 
 
-@mistake("03-int4", "the clamp is missing: codes leave -7 to 7.")
+@mistake("03-int4")
 def no_clamp(x, alpha):
+    """the clamp is missing: codes leave -7 to 7."""
     return alpha / F32(7), np.rint(x / (alpha / F32(7)))
 
 
@@ -141,35 +133,32 @@ def percentile(x, p):
     return np.percentile(np.abs(x.astype(float)), p)
 
 
-@mistake(
-    "03-percentile",
-    "one-sided: you look at the rises only. A crash in the falls goes unseen; "
-    "a symmetric grid wants the percentile of abs(x).",
-)
+@mistake("03-percentile")
 def right_tail(x, p):
+    """one-sided: you look at the rises only. A crash in the falls goes unseen; a symmetric grid
+    wants the percentile of abs(x).
+    """
     return np.percentile(x.astype(float), p)
 
 
-@mistake(
-    "03-percentile",
-    "close: you take each tail at p and keep the wider one, so up to twice as "
-    "many values are clipped as asked. Take the percentile of abs(x).",
-)
+@mistake("03-percentile")
 def wider_end(x, p):
+    """close: you take each tail at p and keep the wider one, so up to twice as many values are
+    clipped as asked. Take the percentile of abs(x).
+    """
     low, high = np.percentile(x.astype(float), [100 - p, p])
     return max(-low, high)
 
 
-@mistake("03-percentile", "np.percentile takes percent: 99.9, not 0.999.")
+@mistake("03-percentile")
 def share_for_percent(x, p):
+    """np.percentile takes percent: 99.9, not 0.999."""
     return np.percentile(np.abs(x.astype(float)), p / 100)
 
 
-@mistake(
-    "03-percentile",
-    "that is a share of the largest value. A percentile counts values, however large they are.",
-)
+@mistake("03-percentile")
 def share_of_peak(x, p):
+    """that is a share of the largest value. A percentile counts values, however large they are."""
     return np.abs(x.astype(float)).max() * p / 100
 
 
@@ -185,36 +174,34 @@ def observer(pieces):
     return alpha
 
 
-@mistake(
-    "03-observer",
-    "you average the maxima. The range must reach the largest value of all days, "
-    "and an average never does.",
-)
+@mistake("03-observer")
 def average(pieces):
+    """you average the maxima. The range must reach the largest value of all days, and an average
+    never does.
+    """
     return np.mean([np.abs(piece).max() for piece in pieces])
 
 
-@mistake(
-    "03-observer",
-    "a moving average forgets the wild day after a few calm ones. Keep the largest value instead.",
-)
+@mistake("03-observer")
 def moving(pieces):
+    """a moving average forgets the wild day after a few calm ones. Keep the largest value
+    instead.
+    """
     alpha = np.abs(pieces[0]).max()
     for piece in pieces[1:]:
         alpha = F32(0.9) * alpha + F32(0.1) * np.abs(piece).max()
     return alpha
 
 
-@mistake("03-observer", "you keep only the last piece.")
+@mistake("03-observer")
 def last(pieces):
+    """you keep only the last piece."""
     return np.abs(pieces[-1]).max()
 
 
-@mistake(
-    "03-observer",
-    "you keep the largest value, not the largest magnitude: here the largest move is a fall.",
-)
+@mistake("03-observer")
 def largest_rise(pieces):
+    """you keep the largest value, not the largest magnitude: here the largest move is a fall."""
     return max(piece.max() for piece in pieces)
 
 
@@ -239,32 +226,29 @@ def histogram(pieces, bins):
     return counts, edge
 
 
-@mistake(
-    "03-histogram",
-    "np.histogram drops what lies outside its range, silently: the counts do not "
-    "sum to the number of values. Widen the range first.",
-)
+@mistake("03-histogram")
 def dropped(pieces, bins):
+    """np.histogram drops what lies outside its range, silently: the counts do not sum to the number
+    of values. Widen the range first.
+    """
     edge = _edge(pieces[0])
     return sum(np.histogram(piece, bins, (0, edge))[0] for piece in pieces), edge
 
 
-@mistake(
-    "03-histogram",
-    "you put everything beyond the range into the last bin. All values "
-    "are counted, but the tail is gone: widen the range.",
-)
+@mistake("03-histogram")
 def into_the_last_bin(pieces, bins):
+    """you put everything beyond the range into the last bin. All values are counted, but the tail
+    is gone: widen the range.
+    """
     edge = _edge(pieces[0])
     return sum(np.histogram(np.minimum(p, edge), bins, (0, edge))[0] for p in pieces), edge
 
 
-@mistake(
-    "03-histogram",
-    "the range grows but the old counts stay in their bins, which are now twice "
-    "as wide: merge them in pairs.",
-)
+@mistake("03-histogram")
 def not_merged(pieces, bins):
+    """the range grows but the old counts stay in their bins, which are now twice as wide: merge
+    them in pairs.
+    """
     counts, edge = np.zeros(bins, np.int64), _edge(pieces[0])
     for piece in pieces:
         edge = max(edge, _edge(piece))
@@ -272,8 +256,9 @@ def not_merged(pieces, bins):
     return counts, edge
 
 
-@mistake("03-histogram", "you start from zero whenever the range grows, and lose all days before.")
+@mistake("03-histogram")
 def begins_again(pieces, bins):
+    """you start from zero whenever the range grows, and lose all days before."""
     counts, edge = np.zeros(bins, np.int64), _edge(pieces[0])
     for piece in pieces:
         if piece.max() >= edge:
@@ -299,11 +284,11 @@ def snr_of_clip(clip, unseen):
     return 10 * np.log10(np.mean(x**2) / np.mean(noise**2))
 
 
-def largest(x):
+def min_max(x):
     return np.abs(x).max()
 
 
-@transfer("03-transfer", draw=fat_tails, measure=snr_of_clip, plain=largest, target=9.5, unit="dB")
+@transfer("03-transfer", draw=fat_tails, measure=snr_of_clip, plain=min_max, target=9.5, unit="dB")
 def best_of_many(x):
     """Try clips below the largest magnitude; keep the one with least noise."""
     x = x.astype(float)

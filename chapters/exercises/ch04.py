@@ -29,40 +29,36 @@ def gain(low, high, bits):
     return 20 * np.log10(symmetric_step / asymmetric_step)
 
 
-@mistake(
-    "04-gain",
-    "that is half of it: the noise goes with the square of the step, "
-    "so a ratio of steps takes 20 log10.",
-)
+@mistake("04-gain")
 def power_not_amplitude(low, high, bits):
+    """that is half of it: the noise goes with the square of the step, so a ratio of steps takes 20
+    log10.
+    """
     return gain(low, high, bits) / 2
 
 
-@mistake(
-    "04-gain",
-    "right for ranges that contain 0. The asymmetric range is extended to 0 "
-    "before the step is computed: try [2, 5].",
-)
+@mistake("04-gain")
 def without_zero(low, high, bits):
+    """right for ranges that contain 0. The asymmetric range is extended to 0 before the step is
+    computed: try [2, 5].
+    """
     symmetric_step = max(abs(low), abs(high)) / (2 ** (bits - 1) - 1)
     return 20 * np.log10(symmetric_step * (2**bits - 1) / (high - low))
 
 
-@mistake(
-    "04-gain",
-    "you compare the ranges only. The symmetric grid has one code less, "
-    "which shows most at 2 bits: count the steps of both grids.",
-)
+@mistake("04-gain")
 def both_full(low, high, bits):
+    """you compare the ranges only. The symmetric grid has one code less, which shows most at 2
+    bits: count the steps of both grids.
+    """
     return 20 * np.log10(2 * max(abs(low), abs(high)) / (max(high, 0.0) - min(low, 0.0)))
 
 
-@mistake(
-    "04-gain",
-    "the size is right and the sign is not: a gain is positive when the asymmetric "
-    "step is the shorter one.",
-)
+@mistake("04-gain")
 def loss(low, high, bits):
+    """the size is right and the sign is not: a gain is positive when the asymmetric step is the
+    shorter one.
+    """
     return -gain(low, high, bits)
 
 
@@ -81,50 +77,45 @@ def _rounded(x, scale, bits):
     return scale, np.clip(np.rint(x / scale), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
-@mistake(
-    "04-symmetric",
-    "with alpha / 128 the value +alpha wants code 128, is clamped to 127 and "
-    "is wrong by a whole step. Nothing goes wrong when -alpha is the end.",
-)
+@mistake("04-symmetric")
 def alpha_over_128(x, bits):
+    """with alpha / 128 the value +alpha wants code 128, is clamped to 127 and is wrong by a whole
+    step. Nothing goes wrong when -alpha is the end.
+    """
     return _rounded(x, np.abs(x).max() / F32(2 ** (bits - 1)), bits)
 
 
-@mistake(
-    "04-symmetric",
-    "that is the full range, alpha / 127.5 with codes down to -128. It is a "
-    "convention in use, but the exercise asks for the narrow one.",
-)
+@mistake("04-symmetric")
 def full_range(x, bits):
+    """that is the full range, alpha / 127.5 with codes down to -128. It is a convention in use, but
+    the exercise asks for the narrow one.
+    """
     return _rounded(x, np.abs(x).max() / F32((2**bits - 1) / 2), bits)
 
 
-@mistake(
-    "04-symmetric",
-    "you take the largest value instead of the largest magnitude: a fall "
-    "larger than every rise is clamped.",
-)
+@mistake("04-symmetric")
 def largest_value(x, bits):
+    """you take the largest value instead of the largest magnitude: a fall larger than every rise is
+    clamped.
+    """
     qmax = 2 ** (bits - 1) - 1
     scale = x.max() / F32(qmax)
     return scale, np.clip(np.rint(x / scale), -qmax, qmax)
 
 
-@mistake(
-    "04-symmetric",
-    "the step is too short by half: 2**b - 1 steps cover both sides, "
-    "alpha covers one. Values beyond alpha / 2 are clamped.",
-)
+@mistake("04-symmetric")
 def half_the_codes(x, bits):
+    """the step is too short by half: 2**b - 1 steps cover both sides, alpha covers one. Values
+    beyond alpha / 2 are clamped.
+    """
     qmax = 2 ** (bits - 1) - 1
     scale = np.abs(x).max() / F32(2**bits - 1)
     return scale, np.clip(np.rint(x / scale), -qmax, qmax)
 
 
-@mistake(
-    "04-symmetric", "the scale is right; a cast cuts the fraction off. Round to the nearest code."
-)
+@mistake("04-symmetric")
 def truncated(x, bits):
+    """the scale is right; a cast cuts the fraction off. Round to the nearest code."""
     scale = symmetric(x, bits)[0]
     return scale, (x / scale).astype(int)
 
@@ -140,35 +131,33 @@ def fold(w, x_zero, w_zero):
     return -x_zero * columns + len(w) * x_zero * w_zero
 
 
-@mistake(
-    "04-fold",
-    "right whenever the weights are symmetric. Otherwise every output is off "
-    "by the constant K Zx Zw: the fourth term is missing.",
-)
+@mistake("04-fold")
 def no_constant(w, x_zero, w_zero):
+    """right whenever the weights are symmetric. Otherwise every output is off by the constant K Zx
+    Zw: the fourth term is missing.
+    """
     return -x_zero * w.sum(axis=0, dtype=np.int32)
 
 
-@mistake("04-fold", "minus times minus: the constant K Zx Zw is added.")
+@mistake("04-fold")
 def constant_subtracted(w, x_zero, w_zero):
+    """minus times minus: the constant K Zx Zw is added."""
     return -x_zero * w.sum(axis=0, dtype=np.int32) - len(w) * x_zero * w_zero
 
 
-@mistake(
-    "04-fold",
-    "the constant counts the K inputs that are summed, not the N outputs: which axis of w is K?",
-)
+@mistake("04-fold")
 def outputs_for_inputs(w, x_zero, w_zero):
+    """the constant counts the K inputs that are summed, not the N outputs: which axis of w is K?"""
     return -x_zero * w.sum(axis=0, dtype=np.int32) + w.shape[1] * x_zero * w_zero
 
 
-@mistake("04-fold", "the column term is subtracted: look at its sign in the expansion.")
+@mistake("04-fold")
 def column_added(w, x_zero, w_zero):
+    """the column term is subtracted: look at its sign in the expansion."""
     return x_zero * w.sum(axis=0, dtype=np.int32) + len(w) * x_zero * w_zero
 
 
-@mistake(
-    "04-fold", "the column sums wrap around: 40 codes of int8 do not sum within int8. Sum in int32."
-)
+@mistake("04-fold")
 def wrapped(w, x_zero, w_zero):
+    """the column sums wrap around: 40 codes of int8 do not sum within int8. Sum in int32."""
     return -x_zero * w.sum(axis=0, dtype=np.int8).astype(np.int32) + len(w) * x_zero * w_zero

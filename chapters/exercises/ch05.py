@@ -28,41 +28,39 @@ def channels(w, bits):
     return np.clip(np.rint(w / scale), -qmax, qmax) * scale
 
 
-@mistake(
-    "05-channel",
-    "right maxima, wrong direction: an array of shape (n,) lines up with the "
-    "columns, so row c is divided by the scales of other rows. "
-    "Keep the scales a column (keepdims=True).",
-)
+@mistake("05-channel")
 def scales_as_row(w, bits):
+    """right maxima, wrong direction: an array of shape (n,) lines up with the columns, so row c is
+    divided by the scales of other rows. Keep the scales a column (keepdims=True).
+    """
     return _round_trip(w, np.abs(w).max(axis=1) / F32(2 ** (bits - 1) - 1), bits)
 
 
-@mistake(
-    "05-channel",
-    "one scale per input (column). Output channels are the rows, and only a "
-    "scale per output can leave the integer sum.",
-)
+@mistake("05-channel")
 def per_input(w, bits):
+    """one scale per input (column). Output channels are the rows, and only a scale per output can
+    leave the integer sum.
+    """
     return channels(w.T, bits).T
 
 
-@mistake("05-channel", "one scale for the whole matrix: the small rows lose their bits.")
+@mistake("05-channel")
 def one_scale(w, bits):
+    """one scale for the whole matrix: the small rows lose their bits."""
     return _round_trip(w, np.abs(w).max() / F32(2 ** (bits - 1) - 1), bits)
 
 
-@mistake(
-    "05-channel",
-    "the largest value is not the largest magnitude: "
-    "rows whose peak is negative are clipped. Take the absolute value first.",
-)
+@mistake("05-channel")
 def without_sign(w, bits):
+    """the largest value is not the largest magnitude: rows whose peak is negative are clipped. Take
+    the absolute value first.
+    """
     return _round_trip(w, w.max(axis=1, keepdims=True) / F32(2 ** (bits - 1) - 1), bits)
 
 
-@mistake("05-channel", "these are codes: multiply them by the scales again.")
+@mistake("05-channel")
 def not_multiplied_back(w, bits):
+    """these are codes: multiply them by the scales again."""
     return channels(w, bits) / (np.abs(w).max(axis=1, keepdims=True) / F32(2 ** (bits - 1) - 1))
 
 
@@ -76,37 +74,33 @@ def groups(w, bits, size):
     return rounded.reshape(w.shape)
 
 
-@mistake(
-    "05-groups",
-    "your groups run along the outputs. The sum runs along the inputs, so a "
-    "group must be a run of inputs within one row.",
-)
+@mistake("05-groups")
 def along_outputs(w, bits, size):
+    """your groups run along the outputs. The sum runs along the inputs, so a group must be a run of
+    inputs within one row.
+    """
     return groups(np.ascontiguousarray(w.T), bits, size).T
 
 
-@mistake(
-    "05-groups",
-    "each group has the right size but the wrong members: reshape to "
-    "(outputs, groups, size), so that neighbors stay together.",
-)
+@mistake("05-groups")
 def every_nth(w, bits, size):
-    """The reshape of a habit: (outputs, size, groups) puts distant weights into one group."""
+    """each group has the right size but the wrong members: reshape to (outputs, groups, size), so
+    that neighbors stay together.
+    """
     blocks = w.reshape(w.shape[0], size, -1)
     scale = np.abs(blocks).max(axis=1, keepdims=True) / F32(2 ** (bits - 1) - 1)
     return _round_trip(blocks, scale, bits).reshape(w.shape)
 
 
-@mistake(
-    "05-groups",
-    "you cut each row into `size` groups. `size` is the number of weights that share a scale.",
-)
+@mistake("05-groups")
 def so_many_groups(w, bits, size):
+    """you cut each row into `size` groups. `size` is the number of weights that share a scale."""
     return groups(w, bits, w.shape[1] // size)
 
 
-@mistake("05-groups", "one scale per row: these are channels, not groups.")
+@mistake("05-groups")
 def whole_rows(w, bits, size):
+    """one scale per row: these are channels, not groups."""
     return channels(w, bits)
 
 
@@ -117,31 +111,35 @@ def stored(outputs, inputs, bits, size):
     return codes + 4 * outputs * (inputs // size)
 
 
-@mistake("05-bytes", "you count the codes only. Each group stores a float32 scale: 4 bytes.")
+@mistake("05-bytes")
 def scales_forgotten(outputs, inputs, bits, size):
+    """you count the codes only. Each group stores a float32 scale: 4 bytes."""
     return -(-outputs * inputs * bits // 8)
 
 
-@mistake("05-bytes", "a whole byte per code. Below 8 bits the codes are packed.")
+@mistake("05-bytes")
 def not_packed(outputs, inputs, bits, size):
+    """a whole byte per code. Below 8 bits the codes are packed."""
     return outputs * inputs + 4 * outputs * (inputs // size)
 
 
-@mistake("05-bytes", "one scale per row; every group of a row has its own.")
+@mistake("05-bytes")
 def one_scale_a_row(outputs, inputs, bits, size):
+    """one scale per row; every group of a row has its own."""
     return -(-outputs * inputs * bits // 8) + 4 * outputs
 
 
-@mistake("05-bytes", "that is the number of bits; 8 of them make a byte.")
+@mistake("05-bytes")
 def in_bits(outputs, inputs, bits, size):
+    """that is the number of bits; 8 of them make a byte."""
     return outputs * inputs * bits + 32 * outputs * (inputs // size)
 
 
-@mistake(
-    "05-bytes",
-    "right but when the codes end inside a byte: an unfinished byte is stored whole, so round up.",
-)
+@mistake("05-bytes")
 def last_byte_lost(outputs, inputs, bits, size):
+    """right but when the codes end inside a byte: an unfinished byte is stored whole, so round
+    up.
+    """
     return outputs * inputs * bits // 8 + 4 * outputs * (inputs // size)
 
 
@@ -161,44 +159,41 @@ def equalize(x, w, a):
     return x / s, w * s
 
 
-@mistake(
-    "05-equalize",
-    "the inputs are divided, but the weights do not take it up: "
-    "the layer computes something else. Multiply column k by s_k.",
-)
+@mistake("05-equalize")
 def inputs_only(x, w, a):
+    """the inputs are divided, but the weights do not take it up: the layer computes something else.
+    Multiply column k by s_k.
+    """
     return x / _factors(x, w, a), w
 
 
-@mistake(
-    "05-equalize",
-    "the weights are multiplied, but the inputs are not divided: "
-    "the layer computes something else.",
-)
+@mistake("05-equalize")
 def weights_only(x, w, a):
+    """the weights are multiplied, but the inputs are not divided: the layer computes something
+    else.
+    """
     return x, w * _factors(x, w, a)
 
 
-@mistake(
-    "05-equalize",
-    "the product is unchanged, but the ranges grow apart: "
-    "divide the inputs by s, multiply the weights.",
-)
+@mistake("05-equalize")
 def upside_down(x, w, a):
+    """the product is unchanged, but the ranges grow apart: divide the inputs by s, multiply the
+    weights.
+    """
     s = _factors(x, w, a)
     return x * s, w / s
 
 
-@mistake("05-equalize", "the exponents are swapped: a belongs to the inputs, 1 - a to the weights.")
+@mistake("05-equalize")
 def exponents_swapped(x, w, a):
+    """the exponents are swapped: a belongs to the inputs, 1 - a to the weights."""
     return equalize(x, w, 1 - a)
 
 
-@mistake(
-    "05-equalize",
-    "you take the range of the weight rows. "
-    "Input k meets column k: the maximum runs over the outputs.",
-)
+@mistake("05-equalize")
 def ranges_of_rows(x, w, a):
+    """you take the range of the weight rows. Input k meets column k: the maximum runs over the
+    outputs.
+    """
     s = _factors(x, w, a, axis=1)
     return x / s, w * s

@@ -16,39 +16,35 @@ def snr_for(p):
     return -20 * np.log10(np.tan(np.pi * p))
 
 
-@mistake(
-    "06-snr-for", "half of the right answer: the tangent is a ratio of amplitudes, so 20 log10."
-)
+@mistake("06-snr-for")
 def power(p):
+    """half of the right answer: the tangent is a ratio of amplitudes, so 20 log10."""
     return -10 * np.log10(np.tan(np.pi * p))
 
 
-@mistake(
-    "06-snr-for", "p comes as a share of 1, not in percent: 0.01 is one decision in a hundred."
-)
+@mistake("06-snr-for")
 def percent(p):
+    """p comes as a share of 1, not in percent: 0.01 is one decision in a hundred."""
     return -20 * np.log10(np.tan(np.pi * p / 100))
 
 
-@mistake(
-    "06-snr-for",
-    "there are two wedges of angle theta on the full circle of 2 pi, so p = theta / pi.",
-)
+@mistake("06-snr-for")
 def one_wedge(p):
+    """there are two wedges of angle theta on the full circle of 2 pi, so p = theta / pi."""
     return -20 * np.log10(np.tan(2 * np.pi * p))
 
 
-@mistake(
-    "06-snr-for",
-    "right for rare flips only: you took the angle for its tangent. "
-    "At p = 0.25 the noise is as strong as the signal, 0 dB.",
-)
+@mistake("06-snr-for")
 def small_angle(p):
+    """right for rare flips only: you took the angle for its tangent. At p = 0.25 the noise is as
+    strong as the signal, 0 dB.
+    """
     return -20 * np.log10(np.pi * p)
 
 
-@mistake("06-snr-for", "the size is right, the sign is not: rarer flips need a higher SNR.")
+@mistake("06-snr-for")
 def sign(p):
+    """the size is right, the sign is not: rarer flips need a higher SNR."""
     return -snr_for(p)
 
 
@@ -69,50 +65,47 @@ def snr(x, y):
     return 10 * np.log10(np.sum(x**2) / np.sum((y - x) ** 2))
 
 
-@mistake(
-    "06-snr",
-    "a mean of ratios: the row with the best ratio decides. "
-    "The SNR of the array is one ratio of two sums.",
-)
+@mistake("06-snr")
 def mean_of_ratios(x, y):
+    """a mean of ratios: the row with the best ratio decides. The SNR of the array is one ratio of
+    two sums.
+    """
     ratios = np.sum(x**2, axis=1) / np.sum((y - x) ** 2, axis=1)
     return 10 * np.log10(np.mean(ratios))
 
 
-@mistake(
-    "06-snr",
-    "a mean of decibels weighs a calm row like a wild one. "
-    "Sum the powers first, then take one logarithm.",
-)
+@mistake("06-snr")
 def mean_of_decibels(x, y):
+    """a mean of decibels weighs a calm row like a wild one. Sum the powers first, then take one
+    logarithm.
+    """
     ratios = np.sum(x**2, axis=1) / np.sum((y - x) ** 2, axis=1)
     return np.mean(10 * np.log10(ratios))
 
 
-@mistake(
-    "06-snr",
-    "the variance of the error leaves out its mean: floor would look as "
-    "good as rounding. Noise power is the mean of the square.",
-)
+@mistake("06-snr")
 def noise_variance(x, y):
+    """the variance of the error leaves out its mean: floor would look as good as rounding. Noise
+    power is the mean of the square.
+    """
     return 10 * np.log10(np.mean(x**2) / np.var(y - x))
 
 
-@mistake(
-    "06-snr",
-    "you subtract both means: the bias of the error has vanished. Use the mean of the squares.",
-)
+@mistake("06-snr")
 def both_variances(x, y):
+    """you subtract both means: the bias of the error has vanished. Use the mean of the squares."""
     return 10 * np.log10(np.var(x) / np.var(y - x))
 
 
-@mistake("06-snr", "that is one SNR for each row. The exercise wants one number.")
+@mistake("06-snr")
 def per_row(x, y):
+    """that is one SNR for each row. The exercise wants one number."""
     return 10 * np.log10(np.sum(x**2, axis=1) / np.sum((y - x) ** 2, axis=1))
 
 
-@mistake("06-snr", "x**2 is a power already: 10 log10.")
+@mistake("06-snr")
 def amplitudes(x, y):
+    """x**2 is a power already: 10 log10."""
     return 2 * snr(x, y)
 
 
@@ -136,46 +129,44 @@ def flips(a, b, p):
     return 100 * np.mean((a > threshold) != (b > threshold))
 
 
-@mistake(
-    "06-flips",
-    "you decide on rounded probabilities: all that fall on the "
-    "threshold become a no. Decide on the logits, "
-    "at log(p / (1 - p)).",
-)
+@mistake("06-flips")
 def rounded_probabilities(a, b, p):
+    """you decide on rounded probabilities: all that fall on the threshold become a no. Decide on
+    the logits, at log(p / (1 - p)).
+    """
     return _share(np.round(_sigmoid(a), 2) > p, np.round(_sigmoid(b), 2) > p)
 
 
-@mistake(
-    "06-flips",
-    "you count probabilities that moved. Count decisions that changed sides of the threshold.",
-)
+@mistake("06-flips")
 def probabilities_differ(a, b, p):
+    """you count probabilities that moved. Count decisions that changed sides of the threshold."""
     return _share(np.round(_sigmoid(a), 2), np.round(_sigmoid(b), 2))
 
 
-@mistake(
-    "06-flips",
-    "p is a probability, the logits are not: a probability of p lies at the "
-    "logit log(p / (1 - p)).",
-)
+@mistake("06-flips")
 def logit_above_p(a, b, p):
+    """p is a probability, the logits are not: a probability of p lies at the logit log(p / (1 -
+    p)).
+    """
     return _share(a > p, b > p)
 
 
-@mistake("06-flips", "right for p = 0.5 only: the threshold moves with p.")
+@mistake("06-flips")
 def always_half(a, b, p):
+    """right for p = 0.5 only: the threshold moves with p."""
     return _share(a > 0, b > 0)
 
 
-@mistake("06-flips", "flips in opposite directions cancel in your count. Compare row by row.")
+@mistake("06-flips")
 def difference_of_counts(a, b, p):
+    """flips in opposite directions cancel in your count. Compare row by row."""
     t = np.log(p / (1 - p))
     return 100.0 * abs(np.mean(a > t) - np.mean(b > t))
 
 
-@mistake("06-flips", "this is the share; percent is wanted.")
+@mistake("06-flips")
 def share(a, b, p):
+    """this is the share; percent is wanted."""
     return flips(a, b, p) / 100
 
 
@@ -190,25 +181,27 @@ def dither(x, step, u):
     return step * (np.rint(x / step + u) - u)
 
 
-@mistake(
-    "06-dither",
-    "the dither is still in the values: that is stochastic rounding, with "
-    "twice the noise on average. Take the same u away after rounding.",
-)
+@mistake("06-dither")
 def not_subtracted(x, step, u):
+    """the dither is still in the values: that is stochastic rounding, with twice the noise on
+    average. Take the same u away after rounding.
+    """
     return step * np.rint(x / step + u)
 
 
-@mistake("06-dither", "right when the step is 1. The dither was u steps: take away step * u.")
+@mistake("06-dither")
 def subtracted_in_units_of_x(x, step, u):
+    """right when the step is 1. The dither was u steps: take away step * u."""
     return step * np.rint(x / step + u) - u
 
 
-@mistake("06-dither", "the sign: what was added before rounding is subtracted after it.")
+@mistake("06-dither")
 def added_twice(x, step, u):
+    """the sign: what was added before rounding is subtracted after it."""
     return step * (np.rint(x / step + u) + u)
 
 
-@mistake("06-dither", "that is plain rounding; u is not used.")
+@mistake("06-dither")
 def no_dither(x, step, u):
+    """that is plain rounding; u is not used."""
     return step * np.rint(x / step)

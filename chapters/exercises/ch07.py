@@ -23,44 +23,42 @@ def nearest(x, levels):
     return np.searchsorted((levels[:-1] + levels[1:]) / 2, x)
 
 
-@mistake(
-    "07-nearest",
-    "np.searchsorted on the levels finds the next level above, not the nearest. "
-    "Search among the midpoints between levels.",
-)
+@mistake("07-nearest")
 def next_above(x, levels):
+    """np.searchsorted on the levels finds the next level above, not the nearest. Search among the
+    midpoints between levels.
+    """
     return np.minimum(np.searchsorted(levels, x), levels.size - 1)
 
 
-@mistake(
-    "07-nearest",
-    "that is the level below each value, a floor. The border between two levels is their midpoint.",
-)
+@mistake("07-nearest")
 def next_below(x, levels):
+    """that is the level below each value, a floor. The border between two levels is their
+    midpoint.
+    """
     return np.maximum(np.searchsorted(levels, x, side="right") - 1, 0)
 
 
-@mistake(
-    "07-nearest",
-    "np.searchsorted on the levels counts the levels below each value, up to as many as there are. "
-    "The nearest level is found among the midpoints between levels.",
-)
+@mistake("07-nearest")
 def levels_below(x, levels):
+    """np.searchsorted on the levels counts the levels below each value, up to as many as there are.
+    The nearest level is found among the midpoints between levels.
+    """
     return np.searchsorted(levels, x)
 
 
-@mistake(
-    "07-nearest",
-    "right only for evenly spaced levels: you divide by one step. "
-    "Here each gap has its own midpoint.",
-)
+@mistake("07-nearest")
 def even_step(x, levels):
+    """right only for evenly spaced levels: you divide by one step. Here each gap has its own
+    midpoint.
+    """
     step = (levels[-1] - levels[0]) / (levels.size - 1)
     return np.clip(np.rint((x - levels[0]) / step), 0, levels.size - 1).astype(int)
 
 
-@mistake("07-nearest", "these are the levels; asked for is the code, the index of the level.")
+@mistake("07-nearest")
 def the_level(x, levels):
+    """these are the levels; asked for is the code, the index of the level."""
     return levels[nearest(x, levels)]
 
 
@@ -92,38 +90,37 @@ def lloyd(x, levels, steps):
     return levels
 
 
-@mistake(
-    "07-lloyd",
-    "the cells stay those of the starting levels: after the first step nothing "
-    "moves. The midpoints must be computed again in every step.",
-)
+@mistake("07-lloyd")
 def frozen_cells(x, levels, steps):
+    """the cells stay those of the starting levels: after the first step nothing moves. The
+    midpoints must be computed again in every step.
+    """
     return _lloyd(x, levels, steps, refresh=False)
 
 
-@mistake(
-    "07-lloyd",
-    "you take medians. They make the absolute error least; the squared error is least at the mean.",
-)
+@mistake("07-lloyd")
 def medians(x, levels, steps):
+    """you take medians. They make the absolute error least; the squared error is least at the
+    mean.
+    """
     return _lloyd(x, levels, steps, center=np.median)
 
 
-@mistake(
-    "07-lloyd",
-    "right but for a level that no value is nearest to: it jumps to 0. Leave it where it is.",
-)
+@mistake("07-lloyd")
 def empty_to_zero(x, levels, steps):
+    """right but for a level that no value is nearest to: it jumps to 0. Leave it where it is."""
     return _lloyd(x, levels, steps, guard=False)
 
 
-@mistake("07-lloyd", "one step too many.")
+@mistake("07-lloyd")
 def one_step_more(x, levels, steps):
+    """one step too many."""
     return _lloyd(x, levels, steps + 1)
 
 
-@mistake("07-lloyd", "one step too few.")
+@mistake("07-lloyd")
 def one_step_less(x, levels, steps):
+    """one step too few."""
     return _lloyd(x, levels, steps - 1)
 
 
@@ -142,27 +139,29 @@ def power(x):
     return np.sign(x) * 2.0**e
 
 
-@mistake(
-    "07-power",
-    "you round the logarithm, so 0.18 becomes 0.25. Asked for is the nearest "
-    "power, 0.125: the border lies at 1.5 times a power, not at sqrt(2).",
-)
+@mistake("07-power")
 def round_the_log(x):
+    """you round the logarithm, so 0.18 becomes 0.25. Asked for is the nearest power, 0.125: the
+    border lies at 1.5 times a power, not at sqrt(2).
+    """
     return _to_power(x, lambda size: np.rint(np.log2(size)))
 
 
-@mistake("07-power", "you floor the logarithm: 0.2 becomes 0.125, but 0.25 is nearer.")
+@mistake("07-power")
 def floor_the_log(x):
+    """you floor the logarithm: 0.2 becomes 0.125, but 0.25 is nearer."""
     return _to_power(x, lambda size: np.floor(np.log2(size)))
 
 
-@mistake("07-power", "you take the next power above: 0.18 becomes 0.25, but 0.125 is nearer.")
+@mistake("07-power")
 def ceil_the_log(x):
+    """you take the next power above: 0.18 becomes 0.25, but 0.125 is nearer."""
     return _to_power(x, lambda size: np.ceil(np.log2(size)))
 
 
-@mistake("07-power", "the magnitudes are right, the signs are lost.")
+@mistake("07-power")
 def sign_lost(x):
+    """the magnitudes are right, the signs are lost."""
     return np.abs(power(x))
 
 
@@ -172,31 +171,33 @@ def stored(n, bits):
     return -(-n * bits // 8) + 4 * 2**bits
 
 
-@mistake(
-    "07-bytes",
-    "you count the codes only. Without the table of 2**bits levels nobody can read them.",
-)
+@mistake("07-bytes")
 def table_forgotten(n, bits):
+    """you count the codes only. Without the table of 2**bits levels nobody can read them."""
     return -(-n * bits // 8)
 
 
-@mistake("07-bytes", "a whole byte per code. Below 8 bits the codes are packed.")
+@mistake("07-bytes")
 def not_packed(n, bits):
+    """a whole byte per code. Below 8 bits the codes are packed."""
     return n + 4 * 2**bits
 
 
-@mistake("07-bytes", "a level is a float32: 4 bytes, not 1.")
+@mistake("07-bytes")
 def one_byte_a_level(n, bits):
+    """a level is a float32: 4 bytes, not 1."""
     return -(-n * bits // 8) + 2**bits
 
 
-@mistake("07-bytes", "b bits name 2**b levels, not b.")
+@mistake("07-bytes")
 def a_level_per_bit(n, bits):
+    """b bits name 2**b levels, not b."""
     return -(-n * bits // 8) + 4 * bits
 
 
-@mistake("07-bytes", "that is the number of bits; 8 of them make a byte.")
+@mistake("07-bytes")
 def in_bits(n, bits):
+    """that is the number of bits; 8 of them make a byte."""
     return n * bits + 32 * 2**bits
 
 
@@ -210,46 +211,42 @@ def blocks(w, levels, size):
     return (rounded * peak).reshape(w.shape)
 
 
-@mistake(
-    "07-blocks",
-    "the levels end at -1 and 1, but the values do not: everything larger "
-    "saturates. Divide each block by its largest magnitude first.",
-)
+@mistake("07-blocks")
 def unscaled(w, levels, size):
+    """the levels end at -1 and 1, but the values do not: everything larger saturates. Divide each
+    block by its largest magnitude first.
+    """
     return levels[nearest(w, levels)]
 
 
-@mistake(
-    "07-blocks",
-    "the values come back between -1 and 1: multiply each block by its largest magnitude again.",
-)
+@mistake("07-blocks")
 def not_multiplied_back(w, levels, size):
+    """the values come back between -1 and 1: multiply each block by its largest magnitude again."""
     b = w.reshape(-1, size)
     return levels[nearest(b / np.abs(b).max(axis=1, keepdims=True), levels)].reshape(w.shape)
 
 
-@mistake("07-blocks", "one scale for all blocks. Each block has a largest magnitude of its own.")
+@mistake("07-blocks")
 def one_peak(w, levels, size):
+    """one scale for all blocks. Each block has a largest magnitude of its own."""
     return blocks(w, levels, w.size)
 
 
-@mistake(
-    "07-blocks",
-    "the largest value is not the largest magnitude: "
-    "a block whose peak is negative saturates. Take the absolute value.",
-)
+@mistake("07-blocks")
 def peak_without_sign(w, levels, size):
+    """the largest value is not the largest magnitude: a block whose peak is negative saturates.
+    Take the absolute value.
+    """
     b = w.reshape(-1, size)
     peak = b.max(axis=1, keepdims=True)
     return (levels[nearest(b / peak, levels)] * peak).reshape(w.shape)
 
 
-@mistake(
-    "07-blocks",
-    "divided by the standard deviation the block does not end at 1: "
-    "its large values saturate. Divide by the largest magnitude.",
-)
+@mistake("07-blocks")
 def standard_deviation(w, levels, size):
+    """divided by the standard deviation the block does not end at 1: its large values saturate.
+    Divide by the largest magnitude.
+    """
     b = w.reshape(-1, size)
     width = b.std(axis=1, keepdims=True)
     return (levels[nearest(b / width, levels)] * width).reshape(w.shape)

@@ -28,36 +28,37 @@ def _padded_words(plus, order="little", padding=0):
     return np.packbits(bits, axis=1, bitorder=order).view("<u8")
 
 
-@mistake("08-pack", "right but for zeros: sign(0) is +1, so test x >= 0, not x > 0.")
+@mistake("08-pack")
 def zero_is_minus(x):
+    """right but for zeros: sign(0) is +1, so test x >= 0, not x > 0."""
     return _padded_words(x > 0)
 
 
-@mistake(
-    "08-pack",
-    "the right bytes with their bits reversed: np.packbits puts the first "
-    "sign into the highest bit unless bitorder='little'.",
-)
+@mistake("08-pack")
 def bits_reversed(x):
+    """the right bytes with their bits reversed: np.packbits puts the first sign into the highest
+    bit unless bitorder='little'.
+    """
     return _padded_words(x >= 0, order="big")
 
 
-@mistake("08-pack", "the order is reversed: sign 0 belongs into bit 0, the lowest.")
+@mistake("08-pack")
 def first_bit_highest(x):
+    """the order is reversed: sign 0 belongs into bit 0, the lowest."""
     return _padded_words(x >= 0, order="big").byteswap()
 
 
-@mistake(
-    "08-pack",
-    "the padding bits are set. They must be 0 in every row, or a product of "
-    "one of these rows with another's words counts them as differences.",
-)
+@mistake("08-pack")
 def padding_set(x):
+    """the padding bits are set. They must be 0 in every row, or a product of one of these rows with
+    another's words counts them as differences.
+    """
     return _padded_words(x >= 0, padding=1)
 
 
-@mistake("08-pack", "the bits are inverted: plus is 1.")
+@mistake("08-pack")
 def minus_is_set(x):
+    """the bits are inverted: plus is 1."""
     return _padded_words(x < 0)
 
 
@@ -70,79 +71,73 @@ def binarize(w):
     return np.where(w >= 0, 1, -1), np.abs(w).mean(axis=1)
 
 
-@mistake(
-    "08-binarize",
-    "the magnitudes are right. np.sign(0) is 0, a third value: one bit has two, "
-    "and zero becomes +1.",
-)
+@mistake("08-binarize")
 def numpy_sign(w):
+    """the magnitudes are right. np.sign(0) is 0, a third value: one bit has two, and zero becomes
+    +1.
+    """
     return np.sign(w), np.abs(w).mean(axis=1)
 
 
-@mistake(
-    "08-binarize",
-    "the signs are right. Your magnitudes belong to the inputs: a channel is a "
-    "row of (out, in), so the mean runs over axis 1.",
-)
+@mistake("08-binarize")
 def wrong_axis(w):
+    """the signs are right. Your magnitudes belong to the inputs: a channel is a row of (out, in),
+    so the mean runs over axis 1.
+    """
     return np.where(w >= 0, 1, -1), np.abs(w).mean(axis=0)
 
 
-@mistake(
-    "08-binarize",
-    "two mistakes: np.sign(0) is 0, a third value; and channels are rows, so "
-    "the mean runs over axis 1. A square matrix hides the second.",
-)
+@mistake("08-binarize")
 def sign_and_axis(w):
+    """two mistakes: np.sign(0) is 0, a third value; and channels are rows, so the mean runs over
+    axis 1. A square matrix hides the second.
+    """
     return np.sign(w), np.abs(w).mean(axis=0)
 
 
-@mistake(
-    "08-binarize",
-    "the signs are right. The largest magnitude is what min-max would take, and its "
-    "error is larger than the weights: take the mean.",
-)
+@mistake("08-binarize")
 def maximum(w):
+    """the signs are right. The largest magnitude is what min-max would take, and its error is
+    larger than the weights: take the mean.
+    """
     return np.where(w >= 0, 1, -1), np.abs(w).max(axis=1)
 
 
-@mistake(
-    "08-binarize",
-    "the signs are right. The root mean square keeps the power of the row; "
-    "the squared error is smallest at the mean magnitude.",
-)
+@mistake("08-binarize")
 def root_mean_square(w):
+    """the signs are right. The root mean square keeps the power of the row; the squared error is
+    smallest at the mean magnitude.
+    """
     return np.where(w >= 0, 1, -1), np.sqrt(np.mean(w**2, axis=1))
 
 
-@mistake(
-    "08-binarize",
-    "the signs are right. You use one magnitude for the whole matrix; each "
-    "output channel has its own.",
-)
+@mistake("08-binarize")
 def one_for_all(w):
+    """the signs are right. You use one magnitude for the whole matrix; each output channel has its
+    own.
+    """
     return np.where(w >= 0, 1, -1), np.full(len(w), np.abs(w).mean())
 
 
-@mistake(
-    "08-binarize",
-    "the signs are right. Take the magnitude first, then the mean: "
-    "in the mean of signed weights they cancel.",
-)
+@mistake("08-binarize")
 def mean_of_signed(w):
+    """the signs are right. Take the magnitude first, then the mean: in the mean of signed weights
+    they cancel.
+    """
     return np.where(w >= 0, 1, -1), np.abs(w.mean(axis=1))
 
 
-@mistake(
-    "08-binarize",
-    "the magnitudes are right. Zero becomes -1 with w > 0; in this course sign(0) is +1: w >= 0.",
-)
+@mistake("08-binarize")
 def zero_to_minus(w):
+    """the magnitudes are right. Zero becomes -1 with w > 0; in this course sign(0) is +1: w >=
+    0.
+    """
     return np.where(w > 0, 1, -1), np.abs(w).mean(axis=1)
 
 
-@mistake("08-binarize", "the magnitudes are right. One bit read as 0 or 1 stands for -1 or +1.")
+@mistake("08-binarize")
 def bits_for_signs(w):
+    """the magnitudes are right. One bit read as 0 or 1 stands for -1 or +1."""
     return w >= 0, np.abs(w).mean(axis=1)
 
 
@@ -168,45 +163,41 @@ def _agree(a, b):
     return np.bitwise_count(~(a[:, None, :] ^ b[None, :, :])).sum(axis=2, dtype=np.int32)
 
 
-@mistake(
-    "08-product",
-    "right where K is a multiple of 64. Otherwise each padding bit is equal "
-    "in both rows, looks like agreement, and adds 2.",
-)
+@mistake("08-product")
 def padding_agrees(a, b, k):
+    """right where K is a multiple of 64. Otherwise each padding bit is equal in both rows, looks
+    like agreement, and adds 2.
+    """
     return 2 * _agree(a, b) - k
 
 
-@mistake(
-    "08-product",
-    "right where K is a multiple of 64. Otherwise you count all bits of the "
-    "words: K is the number of signs.",
-)
+@mistake("08-product")
 def bits_for_k(a, b, k):
+    """right where K is a multiple of 64. Otherwise you count all bits of the words: K is the number
+    of signs.
+    """
     return 64 * a.shape[1] - 2 * _differ(a, b)
 
 
-@mistake(
-    "08-product",
-    "that is the popcount of the XNOR, the number of agreements, padding "
-    "included. Differences count -1: the offset with K is missing.",
-)
+@mistake("08-product")
 def agreements_only(a, b, k):
+    """that is the popcount of the XNOR, the number of agreements, padding included. Differences
+    count -1: the offset with K is missing.
+    """
     return _agree(a, b)
 
 
-@mistake(
-    "08-product",
-    "that is the number of agreements. Each difference also counts -1, so it is subtracted twice.",
-)
+@mistake("08-product")
 def matches_only(a, b, k):
+    """that is the number of agreements. Each difference also counts -1, so it is subtracted
+    twice.
+    """
     return k - _differ(a, b)
 
 
-@mistake(
-    "08-product", "the size is right and the sign is not: agreements count +1, differences -1."
-)
+@mistake("08-product")
 def differences_minus_agreements(a, b, k):
+    """the size is right and the sign is not: agreements count +1, differences -1."""
     return 2 * _differ(a, b) - k
 
 
@@ -219,35 +210,39 @@ def stored_bytes(outputs, k):
     return outputs * (8 * -(-k // 64) + 4)
 
 
-@mistake("08-bytes", "that is the 32 of the textbook: no padding and no magnitudes.")
+@mistake("08-bytes")
 def one_thirty_second(outputs, k):
+    """that is the 32 of the textbook: no padding and no magnitudes."""
     return outputs * k / 8
 
 
-@mistake("08-bytes", "the words are right; the float32 magnitude of each row is missing.")
+@mistake("08-bytes")
 def no_magnitudes(outputs, k):
+    """the words are right; the float32 magnitude of each row is missing."""
     return outputs * 8 * -(-k // 64)
 
 
-@mistake("08-bytes", "the words are right. Each row has its own magnitude.")
+@mistake("08-bytes")
 def one_magnitude(outputs, k):
+    """the words are right. Each row has its own magnitude."""
     return outputs * 8 * -(-k // 64) + 4
 
 
-@mistake("08-bytes", "you round rows up to whole bytes. These are packed into words of 8 bytes.")
+@mistake("08-bytes")
 def whole_bytes(outputs, k):
+    """you round rows up to whole bytes. These are packed into words of 8 bytes."""
     return outputs * (-(-k // 8) + 4)
 
 
-@mistake(
-    "08-bytes",
-    "you let rows share words. Each row starts a new word here, so that "
-    "any two rows can be compared word by word.",
-)
+@mistake("08-bytes")
 def rows_share_words(outputs, k):
+    """you let rows share words. Each row starts a new word here, so that any two rows can be
+    compared word by word.
+    """
     return 8 * -(-outputs * k // 64) + 4 * outputs
 
 
-@mistake("08-bytes", "you count words; each takes 8 bytes.")
+@mistake("08-bytes")
 def words_as_bytes(outputs, k):
+    """you count words; each takes 8 bytes."""
     return outputs * (-(-k // 64) + 4)

@@ -18,32 +18,35 @@ def closed(starts, interval, time):
     return starts[starts + interval <= time][::-1]
 
 
-@mistake(
-    "13-closed",
-    "you drop the newest row whatever the time says. In a page that ends "
-    "in the past it is closed, and one good candle is lost per page.",
-)
+@mistake("13-closed")
 def newest_blindly(starts, interval, time):
+    """you drop the newest row whatever the time says. In a page that ends in the past it is closed,
+    and one good candle is lost per page.
+    """
     return starts[1:][::-1]
 
 
-@mistake("13-closed", "rows come newest first: you drop the oldest row and keep the open one.")
+@mistake("13-closed")
 def last_of_list(starts, interval, time):
+    """rows come newest first: you drop the oldest row and keep the open one."""
     return starts[:-1][::-1]
 
 
-@mistake("13-closed", "the open candle is still in. It has begun; has it closed?")
+@mistake("13-closed")
 def keeps_open(starts, interval, time):
+    """the open candle is still in. It has begun; has it closed?"""
     return starts[starts <= time][::-1]
 
 
-@mistake("13-closed", "a candle that closes exactly at `time` is closed: <=, not <.")
+@mistake("13-closed")
 def strict(starts, interval, time):
+    """a candle that closes exactly at `time` is closed: <=, not <."""
     return starts[starts + interval < time][::-1]
 
 
-@mistake("13-closed", "the right rows, newest first. A model wants time to run forward.")
+@mistake("13-closed")
 def not_turned(starts, interval, time):
+    """the right rows, newest first. A model wants time to run forward."""
     return starts[starts + interval <= time]
 
 
@@ -60,26 +63,30 @@ def median(x, window):
     return np.array([np.median(x[t - window + 1 : t + 1]) for t in ends])
 
 
-@mistake("13-median", "your window holds the next candle. At time t that is the future.")
+@mistake("13-median")
 def next_included(x, window):
+    """your window holds the next candle. At time t that is the future."""
     return np.array([np.median(x[t - window + 2 : t + 2]) for t in range(window - 1, len(x))])
 
 
-@mistake("13-median", "your window is centered on the candle, so half of it is the future.")
+@mistake("13-median")
 def centered(x, window):
+    """your window is centered on the candle, so half of it is the future."""
     before = window // 2
     return np.array(
         [np.median(x[max(t - before, 0) : t - before + window]) for t in range(window - 1, len(x))]
     )
 
 
-@mistake("13-median", "that is the mean. One wild candle moves it for a whole window.")
+@mistake("13-median")
 def _mean(x, window):
+    """that is the mean. One wild candle moves it for a whole window."""
     return np.array([np.mean(x[t - window + 1 : t + 1]) for t in range(window - 1, len(x))])
 
 
-@mistake("13-median", "your window stops before the candle itself, and is one value short.")
+@mistake("13-median")
 def one_short(x, window):
+    """your window stops before the candle itself, and is one value short."""
     return np.array([np.median(x[t - window + 1 : t]) for t in range(window - 1, len(x))])
 
 
@@ -94,26 +101,25 @@ def standardized(x, train):
     return (x - x[:train].mean(axis=0)) / x[:train].std(axis=0)
 
 
-@mistake(
-    "13-scaler",
-    "mean and deviation come from all rows: the training rows now know how "
-    "wild the test rows will be.",
-)
+@mistake("13-scaler")
 def all_rows(x, train):
+    """mean and deviation come from all rows: the training rows now know how wild the test rows will
+    be.
+    """
     return standardized(x, len(x))
 
 
-@mistake(
-    "13-scaler",
-    "the test rows are scaled by themselves. Live there is one row, and a "
-    "model must see it in the units of its training.",
-)
+@mistake("13-scaler")
 def each_part(x, train):
+    """the test rows are scaled by themselves. Live there is one row, and a model must see it in the
+    units of its training.
+    """
     return np.concatenate([standardized(part, len(part)) for part in (x[:train], x[train:])])
 
 
-@mistake("13-scaler", "one mean for all columns. Each feature has its own.")
+@mistake("13-scaler")
 def one_mean(x, train):
+    """one mean for all columns. Each feature has its own."""
     return (x - x[:train].mean()) / x[:train].std()
 
 
@@ -131,28 +137,30 @@ def returns(start, close, step):
     return (close[1:] / close[:-1] - 1)[np.diff(start) == step]
 
 
-@mistake(
-    "13-gaps",
-    "you fill the gap with the previous close: calm candles that nobody traded, "
-    "then a jump that took longer than one candle.",
-)
+@mistake("13-gaps")
 def filled(start, close, step):
+    """you fill the gap with the previous close: calm candles that nobody traded, then a jump that
+    took longer than one candle.
+    """
     grid = np.arange(start[0], start[-1] + step, step)
     kept = close[np.searchsorted(start, grid, side="right") - 1]
     return kept[1:] / kept[:-1] - 1
 
 
-@mistake("13-gaps", "a return across the gap counts as one candle's return.")
+@mistake("13-gaps")
 def jump(start, close, step):
+    """a return across the gap counts as one candle's return."""
     return close[1:] / close[:-1] - 1
 
 
-@mistake("13-gaps", "the right rows, as logarithms: asked for is close over close, minus 1.")
+@mistake("13-gaps")
 def logarithms(start, close, step):
+    """the right rows, as logarithms: asked for is close over close, minus 1."""
     return np.log1p(returns(start, close, step))
 
 
-@mistake("13-gaps", "a straight line through the gap uses the price after it: look-ahead.")
+@mistake("13-gaps")
 def interpolated(start, close, step):
+    """a straight line through the gap uses the price after it: look-ahead."""
     line = np.interp(np.arange(start[0], start[-1] + step, step), start, close)
     return line[1:] / line[:-1] - 1

@@ -40,57 +40,53 @@ def flips(full, coarse, y):
     return 100 - 100 * flipped.mean(), 100 * was_right.mean()
 
 
-@mistake(
-    "14-flips", "you cut at 0.5. These are logits, not probabilities: the logit of one half is 0."
-)
+@mistake("14-flips")
 def cut_at_half(full, coarse, y):
+    """you cut at 0.5. These are logits, not probabilities: the logit of one half is 0."""
     return flips(full - 0.5, coarse - 0.5, y)
 
 
-@mistake(
-    "14-flips",
-    "you ask whether the logits are close. Agreement compares decisions: "
-    "a large change on one side of zero flips nothing.",
-)
+@mistake("14-flips")
 def equal_logits(full, coarse, y):
+    """you ask whether the logits are close. Agreement compares decisions: a large change on one
+    side of zero flips nothing.
+    """
     return 100 * np.mean(np.isclose(full, coarse, rtol=0.1)), flips(full, coarse, y)[1]
 
 
-@mistake(
-    "14-flips",
-    "you count the rows where both are right. Two models that make the same "
-    "mistake agree as well, and no label is needed to see it.",
-)
+@mistake("14-flips")
 def both_right(full, coarse, y):
+    """you count the rows where both are right. Two models that make the same mistake agree as well,
+    and no label is needed to see it.
+    """
     return 100 * np.mean(((full > 0) == y) & ((coarse > 0) == y)), flips(full, coarse, y)[1]
 
 
-@mistake(
-    "14-flips",
-    "the second number is that of the quantized model. On a flipped row "
-    "exactly one of the two is right; p_f belongs to float32.",
-)
+@mistake("14-flips")
 def coarse_on_flips(full, coarse, y):
+    """the second number is that of the quantized model. On a flipped row exactly one of the two is
+    right; p_f belongs to float32.
+    """
     same, was_right = flips(full, coarse, y)
     return same, 100 - was_right
 
 
-@mistake(
-    "14-flips",
-    "the second number is the accuracy on all rows. Take the rows where the decisions differ.",
-)
+@mistake("14-flips")
 def right_on_all(full, coarse, y):
+    """the second number is the accuracy on all rows. Take the rows where the decisions differ."""
     return flips(full, coarse, y)[0], 100 * np.mean((full > 0) == y)
 
 
-@mistake("14-flips", "the first number is the share that flipped; agreement is the rest.")
+@mistake("14-flips")
 def share_of_flips(full, coarse, y):
+    """the first number is the share that flipped; agreement is the rest."""
     same, was_right = flips(full, coarse, y)
     return 100 - same, was_right
 
 
-@mistake("14-flips", "these are shares; percent is wanted.")
+@mistake("14-flips")
 def shares(full, coarse, y):
+    """these are shares; percent is wanted."""
     same, was_right = flips(full, coarse, y)
     return same / 100, was_right / 100
 
@@ -104,39 +100,36 @@ def accuracy_with_threshold(train_logits, train_y, test_logits, test_y):
     return 100 * np.mean((test_logits > best) == test_y)
 
 
-@mistake(
-    "14-threshold",
-    "the threshold is chosen on the test rows, so it profits from their "
-    "luck. Choose it on training rows.",
-)
+@mistake("14-threshold")
 def chosen_on_test(train_logits, train_y, test_logits, test_y):
+    """the threshold is chosen on the test rows, so it profits from their luck. Choose it on
+    training rows.
+    """
     return accuracy_with_threshold(test_logits, test_y, test_logits, test_y)
 
 
-@mistake("14-threshold", "test rows still take part in the choice. Look at the training rows only.")
+@mistake("14-threshold")
 def chosen_on_both(train_logits, train_y, test_logits, test_y):
+    """test rows still take part in the choice. Look at the training rows only."""
     logits, y = np.concatenate([train_logits, test_logits]), np.concatenate([train_y, test_y])
     return accuracy_with_threshold(logits, y, test_logits, test_y)
 
 
-@mistake("14-threshold", "the threshold is still 0. After quantization the logits have moved.")
+@mistake("14-threshold")
 def old_threshold(train_logits, train_y, test_logits, test_y):
+    """the threshold is still 0. After quantization the logits have moved."""
     return 100 * np.mean((test_logits > 0) == test_y)
 
 
-@mistake(
-    "14-threshold",
-    "well chosen, but judged on the training rows. Return the accuracy on the test rows.",
-)
+@mistake("14-threshold")
 def training_accuracy(train_logits, train_y, test_logits, test_y):
+    """well chosen, but judged on the training rows. Return the accuracy on the test rows."""
     return accuracy_with_threshold(train_logits, train_y, train_logits, train_y)
 
 
-@mistake(
-    "14-threshold",
-    "you match the share of yes. Choose the threshold with the most training rows right.",
-)
+@mistake("14-threshold")
 def same_share(train_logits, train_y, test_logits, test_y):
+    """you match the share of yes. Choose the threshold with the most training rows right."""
     cut = np.quantile(train_logits, 1 - np.mean(train_y))
     return 100 * np.mean((test_logits > cut) == test_y)
 
@@ -149,43 +142,43 @@ def interval(a, b, day, drawn):
     return tuple(np.percentile(d, [2.5, 97.5]))
 
 
-@mistake(
-    "14-paired",
-    "that interval treats the two models as if each had its own days. Take a - b before you draw.",
-)
+@mistake("14-paired")
 def unpaired(a, b, day, drawn):
+    """that interval treats the two models as if each had its own days. Take a - b before you
+    draw.
+    """
     zero = np.zeros(len(a))
     (low_a, high_a), (low_b, high_b) = (interval(v, zero, day, drawn) for v in (a, b))
     return low_a - high_b, high_a - low_b
 
 
-@mistake(
-    "14-paired",
-    "limit minus limit: the draw that is low for a is not the one that is "
-    "low for b. Take the difference within each draw.",
-)
+@mistake("14-paired")
 def end_by_end(a, b, day, drawn):
+    """limit minus limit: the draw that is low for a is not the one that is low for b. Take the
+    difference within each draw.
+    """
     zero = np.zeros(len(a))
     (low_a, high_a), (low_b, high_b) = (interval(v, zero, day, drawn) for v in (a, b))
     return low_a - low_b, high_a - high_b
 
 
-@mistake(
-    "14-paired",
-    "you average the daily averages, so a day of five rows counts as "
-    "much as one of fifty. Divide the sums by the rows drawn.",
-)
+@mistake("14-paired")
 def days_count_alike(a, b, day, drawn):
+    """you average the daily averages, so a day of five rows counts as much as one of fifty. Divide
+    the sums by the rows drawn.
+    """
     daily = np.bincount(day, a - b) / np.bincount(day)
     return tuple(np.percentile(100 * daily[drawn].mean(axis=1), [2.5, 97.5]))
 
 
-@mistake("14-paired", "the sign is turned around: a minus b.")
+@mistake("14-paired")
 def two_orders(a, b, day, drawn):
+    """the sign is turned around: a minus b."""
     return interval(b, a, day, drawn)
 
 
-@mistake("14-paired", "these are shares; percentage points are 100 times as large.")
+@mistake("14-paired")
 def as_shares(a, b, day, drawn):
+    """these are shares; percentage points are 100 times as large."""
     low, high = interval(a, b, day, drawn)
     return low / 100, high / 100
