@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
+from fontTools.ttLib import TTFont
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -119,3 +120,55 @@ def test_widgets_carry_a_still(pages):
         state = re.search(rf'<script type="{kind}">(.*?)</script>', text, flags=re.S)
         assert json.loads(state[1])["state"], path.name
         assert len(re.findall(r"<noscript>\s*<img", text)) >= views, path.name
+
+
+def test_page_says_what_it_is_to_whoever_links_it(built_book, pages):
+    for path in pages:
+        if (
+            path.name in ("index.html", "genindex.html", "search.html")
+            and path.parent == built_book
+        ):
+            continue
+        text = path.read_text("utf8")
+        said = dict(re.findall(r'<meta property="og:(\w+)" content="([^"]*)"', text))
+        assert {"title", "description", "image"} <= set(said), path.name
+        picture = built_book / "_images" / said["image"].split("/_images/")[1]
+        assert picture.is_file() and len(said["description"]) > 40, path.name
+
+
+def test_page_loads_what_it_uses(built_book, pages):
+    for path, page in pages.items():
+        text = path.read_text("utf8")
+        formula = re.search(r'class="(math|.*\bmath\b)[^"]*"', text) is not None
+        assert any("mathjax" in load for load in page.loads) == formula, path.name
+        assert not any("fontawesome.js" in load for load in page.loads), path.name
+        indexed = any("searchindex" in load for load in page.loads)
+        assert indexed == (path.name == "search.html"), path.name
+
+
+def test_icons_in_use_have_their_glyphs(built_book, pages):
+    rules = (built_book / "_static/styles/pydata-sphinx-theme.css").read_text("utf8")
+    used = {name for path in pages for name in re.findall(r"\bfa-[a-z-]+", path.read_text("utf8"))}
+    icons = {"fa-rocket", "fa-github", "fa-download", "fa-bars", "fa-list"} & used
+    assert icons, "the pages show icons"
+    points = {
+        int(re.search(rf'\.{icon}:before[^{{]*{{content:"\\(\w+)"', rules)[1], 16) for icon in icons
+    }
+    glyphs = set()
+    for font in (built_book / "_static/vendor").rglob("*.ttf"):
+        glyphs |= set(TTFont(font).getBestCmap())
+        assert font.stat().st_size < 20_000, font.name
+    assert points <= glyphs
+
+
+def test_figures_are_dark_on_dark_and_drawn_anew_for_phones(built_book, pages):
+    drawings = [p for p in (built_book / "_images").glob("*.svg") if "-narrow" not in p.name]
+    assert drawings
+    for path in drawings:
+        svg = path.read_text("utf8")
+        assert "prefers-color-scheme: dark" in svg, path.name
+        assert not re.search(r'style="[^"]*#[0-9a-f]{6}', svg), f"{path.name}: a color without twin"
+        assert path.with_name(f"{path.stem}-narrow.svg").is_file(), path.name
+    for path in pages:
+        for image in re.findall(r"<img[^>]*_images/(\w+)\.svg", path.read_text("utf8")):
+            assert f'srcset="../_images/{image}-narrow.svg"' in path.read_text("utf8"), path.name
