@@ -1,4 +1,4 @@
-// Controls, axes and number formats that both explorers share. No library, no network.
+// Controls, axes and number formats that all explorers share. No library, no network.
 const SVG = "http://www.w3.org/2000/svg";
 let serial = 0;
 
@@ -9,7 +9,7 @@ export function tag(name, attributes = {}, ...children) {
   return node;
 }
 const escape = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
-const clamp = (v, low, high) => Math.min(Math.max(v, low), high);
+export const clamp = (v, low, high) => Math.min(Math.max(v, low), high);
 
 // ---- numbers: at most `digits` significant ones, a true minus, thousands separated
 const raised = (e) => (e < 0 ? "⁻" : "") + [...String(Math.abs(e))].map((c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]).join("");
@@ -29,7 +29,7 @@ export const withUnit = (text, unit) => (unit ? `${text}\u00a0${unit}` : text);
 
 export function ticks(low, high, count) {
   const raw = (high - low) / Math.max(count, 1), power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= raw * 0.999);
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw * 0.999);
   const list = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) list.push(i * step);
   return list;
@@ -51,6 +51,7 @@ export class Plot {
     Object.assign(this, { width, height, left, right: width - 10, top: 10, bottom: height - 40, x, y, log, ylog });
     this.id = `ql-clip-${serial++}`;
     this.marks = [];
+    this.targets = [];
     this.frame = [];
     const room = Math.max(2, Math.floor((this.right - left) / 58));
     for (const [v, name] of yLabels) {
@@ -60,11 +61,11 @@ export class Plot {
     }
     let free = -Infinity; // a label that would touch its neighbor is left out, its tick stays
     for (const v of xticks ?? ticks(x[0], x[1], room)) {
-      const px = this.X(v), name = String(xname(v)), half = 3.6 * name.length;
+      const px = this.X(v), name = String(xname(v)), half = 3.6 * name.length, shift = Math.min(0, width - 2 - px - half);
       this.frame.push(`<line class="ql-axis" x1="${px}" x2="${px}" y1="${this.bottom}" y2="${this.bottom + 4}"/>`);
-      if (px - half < free) continue;
-      free = px + half + 4;
-      this.frame.push(`<text x="${px}" y="${this.bottom + 17}" text-anchor="middle">${escape(name)}</text>`);
+      if (px + shift - half < free) continue;
+      free = px + shift + half + 6;
+      this.frame.push(`<text x="${px + shift}" y="${this.bottom + 17}" text-anchor="middle">${escape(name)}</text>`);
     }
     const middle = (this.top + this.bottom) / 2;
     this.frame.push(`<line class="ql-axis" x1="${left}" x2="${this.right}" y1="${this.bottom}" y2="${this.bottom}"/>`,
@@ -80,6 +81,19 @@ export class Plot {
     const y = this.bottom - (this.bottom - this.top) * (f(v) - f(a)) / (f(b) - f(a));
     return +clamp(y, -1e4, 1e4).toFixed(2);
   }
+  atX(px) { // the value under a place of the drawing
+    const [a, b] = this.x, t = clamp((px - this.left) / (this.right - this.left), 0, 1);
+    return this.log ? a * (b / a) ** t : a + (b - a) * t;
+  }
+  atY(py) {
+    const [a, b] = this.y, t = clamp((this.bottom - py) / (this.bottom - this.top), 0, 1);
+    return this.ylog ? a * (b / a) ** t : a + (b - a) * t;
+  }
+  // A place that answers to a finger or a mouse: words() is asked only then.
+  target(x, y, words) {
+    if (Number.isFinite(y)) this.targets.push([this.X(x), this.Y(y), words]);
+    return this;
+  }
   add(...marks) { this.marks.push(...marks); return this; }
   // A line through [x, y] pairs; a missing y breaks it.
   line(points, kind) {
@@ -87,6 +101,7 @@ export class Plot {
     for (const [x, y] of points) {
       if (Number.isFinite(y)) { d += `${pen}${this.X(x)} ${this.Y(y)}`; pen = "L"; } else pen = "M";
     }
+    if (kind === "ql-quantized") this.add(`<path class="ql-line ql-casing" d="${d}"/>`); // orange alone is faint on white
     return this.add(`<path class="ql-line ${kind}" d="${d}"/>`);
   }
   area(points, kind) { // points: [x, low, high]
@@ -103,6 +118,11 @@ export class Plot {
   dot(x, y, kind, radius = 3) {
     if (!Number.isFinite(y)) return this;
     return this.add(`<circle class="ql-dot ${kind}" cx="${this.X(x)}" cy="${this.Y(y)}" r="${radius}"/>`);
+  }
+  diamond(x, y, kind, radius = 5) {
+    if (!Number.isFinite(y)) return this;
+    const px = this.X(x), py = this.Y(y);
+    return this.add(`<path class="ql-dot ${kind}" d="M${px} ${py - radius}L${px + radius} ${py}L${px} ${py + radius}L${px - radius} ${py}Z"/>`);
   }
   vertical(x, kind) {
     return this.add(`<line class="ql-line ${kind}" x1="${this.X(x)}" x2="${this.X(x)}" y1="${this.top}" y2="${this.bottom}"/>`);
@@ -132,14 +152,37 @@ export class Plot {
 export function panel(title, legend, height = 205) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("role", "img");
-  const head = tag("figcaption"), root = tag("figure", { class: "ql-panel" }, head, svg);
+  const tip = tag("div", { class: "ql-tip", "aria-hidden": "true" }), head = tag("figcaption");
+  const root = tag("figure", { class: "ql-panel" }, head, svg, tip);
   const explain = (text, list) => head.replaceChildren(tag("b", {}, text), ...list.map(([kind, name]) => tag("span", { class: `ql-key ${kind}` }, name)));
+  let drawn = null, ring = null;
+  const hide = () => { tip.textContent = ""; ring?.remove(); ring = null; };
+  // The nearest target says what it is: which curve, which value.
+  const point = (e) => {
+    const box = svg.getBoundingClientRect(), k = drawn.width / box.width, px = (e.clientX - box.left) * k, py = (e.clientY - box.top) * k;
+    let best = null, least = 30;
+    for (const target of drawn.targets) {
+      const far = Math.hypot(target[0] - px, target[1] - py);
+      if (far <= least) { least = far; best = target; }
+    }
+    if (!best) return hide();
+    const [x, y, words] = best;
+    tip.textContent = words();
+    tip.style.top = `${svg.offsetTop + y / k - 8}px`;
+    tip.style.left = `${clamp(svg.offsetLeft + x / k, tip.offsetWidth / 2, Math.max(root.clientWidth - tip.offsetWidth / 2, 0))}px`;
+    if (!ring) svg.append(ring = document.createElementNS(SVG, "circle"));
+    for (const [key, v] of [["class", "ql-ring"], ["cx", x], ["cy", y], ["r", 7]]) ring.setAttribute(key, v);
+  };
+  for (const what of ["pointermove", "pointerdown"]) svg.addEventListener(what, (e) => { if (drawn?.targets.length) point(e); });
+  svg.addEventListener("pointerleave", (e) => { if (e.pointerType === "mouse") hide(); }); // a tapped one stays
   explain(title, legend);
   return {
-    root, height, explain,
+    root, svg, height, explain,
     show(plot, label) {
-      for (const [k, v] of [["width", plot.width], ["height", plot.height], ["aria-label", label]]) svg.setAttribute(k, v);
+      for (const [k, v] of [["width", plot.width], ["height", plot.height], ["viewBox", `0 0 ${plot.width} ${plot.height}`], ["aria-label", label]]) svg.setAttribute(k, v);
+      if (ring) hide();
       svg.innerHTML = plot.text();
+      drawn = plot;
     },
     // Read when the layout changed, not at each step: reading forces the browser to lay out.
     fit() { this.width = Math.max(240, root.clientWidth || 340); },
@@ -178,12 +221,23 @@ export function shell(el, name, kind) {
   const root = part(`ql ${kind}`, "div", { role: "group", "aria-label": name });
   root.addEventListener("keydown", (e) => e.stopPropagation()); // JupyterLab would take the arrow keys
   const parts = {
-    root, controls: part("ql-controls"), status: part("ql-status", "p", { role: "status", "aria-live": "polite" }),
+    root, controls: part("ql-controls"), status: part("ql-status", "p"),
     panels: part("ql-panels"), stats: part("ql-stats"), words: part("ql-words"),
   };
-  root.append(parts.controls, parts.status, parts.panels, parts.stats, parts.words);
+  root.append(parts.controls, parts.status, parts.panels, parts.stats, parts.words, voice(parts.status));
   el.append(root);
   return parts;
+}
+// What a screen reader hears: the sentence, once the hand rests and only if it says something new.
+function voice(status) {
+  const region = tag("span", { class: "ql-live", role: "status", "aria-live": "polite" });
+  let said = null, timer = 0;
+  new MutationObserver(() => {
+    said ??= status.textContent; // the first sentence is found by reading, not called out
+    clearTimeout(timer);
+    timer = setTimeout(() => { if (status.textContent !== said) region.textContent = said = status.textContent; }, 500);
+  }).observe(status, { childList: true, characterData: true, subtree: true });
+  return region;
 }
 export function button(text, press) {
   const node = tag("button", { type: "button", class: "ql-button" }, text);
@@ -195,17 +249,69 @@ export function floats(view) { // DataView or ArrayBuffer from the model, possib
   return new Float32Array(copy);
 }
 // Draw now, and again whenever the width or the model changes; returns the undo for anywidget.
-export function live(model, names, root, panels, draw) {
-  let width = -1;
+// On a page the named values also stand in the address; accept(name, value) may refuse one from there.
+export function live(model, names, root, panels, draw, { address = true, accept = () => true } = {}) {
+  let width = -1, busy = false;
   const fit = () => {
     if (root.clientWidth === width) return;
     width = root.clientWidth;
     for (const p of panels()) p.fit();
     draw();
   };
+  const redraw = () => { if (!busy) draw(); };
+  const quiet = (change) => { busy = true; try { change(); } finally { busy = false; } };
+  const forget = address && model.number ? remember(model, names, root, accept, quiet, () => { if (width >= 0) draw(); }) : () => {};
   const watch = new ResizeObserver(fit);
   watch.observe(root);
-  for (const n of names) model.on(`change:${n}`, draw);
+  for (const n of names) model.on(`change:${n}`, redraw);
   fit();
-  return () => { watch.disconnect(); for (const n of names) model.off(`change:${n}`, draw); };
+  return () => { watch.disconnect(); forget(); for (const n of names) model.off(`change:${n}`, redraw); };
 }
+
+// ---- the state in the address: #ql1=bits:3,scheme:asymmetric&ql2=point.bits:4; what stands as it started is left out
+const shared = () => location.hash.slice(1).split("&").filter((part) => /^ql\d+=/.test(part)).map((part) => part.split("="));
+function remember(model, names, root, accept, quiet, redraw) {
+  const key = `ql${model.number}`, flat = () => Object.fromEntries(names.flatMap((n) => {
+    const v = model.get(n);
+    return v && typeof v === "object" ? Object.entries(v).map(([k, u]) => [`${n}.${k}`, u]) : [[n, v]];
+  }));
+  const start = flat(), whole = Object.fromEntries(names.map((n) => [n, model.get(n)]));
+  let timer = 0;
+  const read = () => {
+    const text = shared().find(([k]) => k === key)?.[1];
+    const next = structuredClone(whole);
+    for (const part of text?.split(",") ?? []) {
+      const [n, v] = part.split(":").map(decodeURIComponent), [outer, inner] = n.split(/\.(.*)/s);
+      if (v === undefined || !names.includes(outer)) continue;
+      const known = typeof start[n] === "string" || v === "" || !Number.isFinite(+v) ? v : +v;
+      if (n in start && typeof known !== typeof start[n]) continue;
+      const value = inner === undefined ? known : { ...next[outer], [inner]: known };
+      if (typeof value === typeof whole[outer] && accept(outer, value)) next[outer] = value;
+    }
+    quiet(() => { for (const n of names) if (JSON.stringify(next[n]) !== JSON.stringify(model.get(n))) model.set(n, next[n]); });
+    redraw();
+    return text !== undefined;
+  };
+  const write = () => {
+    const now = flat(), changed = Object.entries(now).filter(([n, v]) => v !== start[n]);
+    const mine = changed.map(([n, v]) => [n, v].map(encodeURIComponent).join(":")).join(",");
+    const parts = [...shared().filter(([k]) => k !== key), ...(mine ? [[key, mine]] : [])].map((p) => p.join("="));
+    if (parts.length || shared().length) history.replaceState(history.state, "", location.href.split("#")[0] + (parts.length ? `#${parts.join("&")}` : ""));
+  };
+  const later = () => { clearTimeout(timer); timer = setTimeout(write, 300); };
+  const hash = () => { if (shared().length) read(); };
+  for (const n of names) model.on(`change:${n}`, later);
+  addEventListener("hashchange", hash);
+  if (read() && shared()[0][0] === key) { // a shared link shows the explorer that it is about
+    const come = () => { root.dispatchEvent(new Event("beforematch", { bubbles: true })); root.scrollIntoView({ block: "center" }); };
+    if (document.readyState === "complete") come(); else addEventListener("load", come, { once: true });
+  }
+  return () => { clearTimeout(timer); removeEventListener("hashchange", hash); for (const n of names) model.off(`change:${n}`, later); };
+}
+
+// ---- predictions: what the reader guessed, for the page (which unfolds) and for explorers (which mark it)
+export function announce(name, open, prediction) {
+  (window.qlGuesses ??= new Map()).set(name, open ? prediction : null);
+  document.dispatchEvent(new CustomEvent("ql-guess", { detail: { name, open } }));
+}
+export const guessed = (name) => window.qlGuesses?.get(name) ?? null;

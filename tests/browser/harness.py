@@ -5,6 +5,7 @@ Works on any folder of built pages; nothing here knows a chapter.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
@@ -71,12 +72,21 @@ def serve(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def visit(browser, address: str, *, width: int = 1200, dark: bool = False, script: bool = True):
+def visit(
+    browser,
+    address: str,
+    *,
+    width: int = 1200,
+    dark: bool = False,
+    script: bool = True,
+    touch=False,
+):
     """An opened page and the list of what went wrong on it so far: (page, problems)."""
     context = browser.new_context(
         viewport={"width": width, "height": 900},
         java_script_enabled=script,
         color_scheme="dark" if dark else "light",
+        has_touch=touch,
     )
     problems: list[str] = []
 
@@ -110,12 +120,34 @@ def visit(browser, address: str, *, width: int = 1200, dark: bool = False, scrip
         context.close()
 
 
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>bench</title>
+<script>{script}</script>
+<script type="application/vnd.jupyter.widget-state+json">{state}</script>
+<style>body {{ max-width: 700px; margin: 20px auto; padding: 0 8px }}</style>
+</head><body>{body}</body></html>"""
+VIEW = '<div><script type="application/vnd.jupyter.widget-view+json">{}</script></div>'
+
+
+def write_page(path: Path, *parts) -> str:
+    """A page of its own from widgets and pieces of HTML, as the book embeds them; its address."""
+    from ipywidgets.embed import dependency_state, embed_data
+
+    widgets = [p for p in parts if not isinstance(p, str)]
+    data = embed_data(views=widgets, state=dependency_state(widgets, drop_defaults=False))
+    views = iter(data["view_specs"])
+    body = [p if isinstance(p, str) else VIEW.format(json.dumps(next(views))) for p in parts]
+    script = (ROOT / "book/_static/quantlab-static.js").read_text("utf-8")
+    state = json.dumps(data["manager_state"]).replace("</", "<\\/")
+    path.write_text(PAGE.format(script=script, state=state, body="\n".join(body)), "utf-8")
+    return path.resolve().as_uri()
+
+
 # Every explorer of the page has drawn its panels (or there is none).
 DRAWN = """() => {
   const views = document.querySelectorAll(
     'script[type="application/vnd.jupyter.widget-view+json"]').length;
-  const done = document.querySelectorAll('.ql .ql-panel svg > *').length;
-  return document.querySelectorAll('.ql').length >= views && (views === 0 || done > 0);
+  const all = [...document.querySelectorAll('.ql')];
+  return all.length >= views && all.every((q) => q.querySelector('.ql-panel svg > *, .ql-choices'));
 }"""
 
 # What a reader sees of one explorer, apart from its controls: the drawings and the numbers.
@@ -140,7 +172,7 @@ SWEEP = f"""([ql, index]) => {{
     put(v);
     times.push(performance.now() - start);
     pictures.push(seen(ql));
-    said.push(ql.querySelector('[role=status]').textContent);
+    said.push(ql.querySelector('.ql-status').textContent);
     words.push(control.getAttribute('aria-valuetext') ?? 'text');
   }}
   put(first);
