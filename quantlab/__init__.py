@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "ste_gradient",
         ],
         "integer": ["fixed_point_multiplier", "quantized_matmul", "requantize"],
+        "mismatch": ["explain_mismatch"],
         "codebook": [
             "NF4",
             "CodebookTensor",
@@ -59,6 +60,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "LinearLayer",
             "QuantizedLinearLayer",
             "TradingModel",
+            "integer_model",
             "post_training_quantize",
             "quantization_aware_train",
         ],

@@ -8,6 +8,7 @@ from quantlab.nn import (
     QuantizedLinearLayer,
     TradingModel,
     agreement,
+    observe,
     post_training_quantize,
     quantization_aware_train,
 )
@@ -92,6 +93,68 @@ def test_dynamic_follows_the_batch_and_static_saturates(trained):
     assert snr_db(wanted, static.predict_logits(loud)) < 15
     assert max(row["saturation"] for row in static.layer_report(loud)) > 0.5
     assert all(row["saturation"] == 0 for row in dynamic.layer_report(loud))
+
+
+def test_no_row_changes_what_a_dynamic_model_decides_in_another(trained):
+    model, _, _, xt, _ = trained
+    quantized = post_training_quantize(model, None, 8, 4, dynamic=True)
+    later = xt.copy()
+    later[1000:] *= 1000
+    np.testing.assert_array_equal(
+        quantized.predict_logits(xt)[:1000], quantized.predict_logits(later)[:1000]
+    )
+    for layer, inputs in zip(quantized.layers, quantized.activations(xt), strict=True):
+        params = layer.input_params(inputs)
+        assert params.scale.shape == (2000,) and params.axis == 0
+        alone = layer.integer_forward(inputs[7:8])
+        np.testing.assert_array_equal(alone, layer.integer_forward(inputs)[7:8])
+
+
+def test_calibration_may_come_in_pieces(trained):
+    model, x, _, xt, _ = trained
+    whole = post_training_quantize(model, x, 8, 8)
+    pieces = post_training_quantize(model, (p for p in np.array_split(x, 7)), 8, 8)
+    observers = observe(model, np.array_split(x, 3))
+    seen = post_training_quantize(model, observers, 8, 8)
+    nested = post_training_quantize(model, x[:50].tolist(), 8, 8)
+    for other in (pieces, seen):
+        np.testing.assert_array_equal(other.predict_logits(xt), whole.predict_logits(xt))
+    np.testing.assert_array_equal(
+        nested.predict_logits(xt), post_training_quantize(model, x[:50], 8, 8).predict_logits(xt)
+    )
+    exact = post_training_quantize(model, x, 8, 6, activation_method="percentile")
+    streamed = post_training_quantize(
+        model, iter(np.array_split(x, 5)), 8, 6, activation_method="percentile"
+    )
+    for a, b in zip(exact.layers, streamed.layers, strict=True):
+        assert float(b.activation.scale) == pytest.approx(float(a.activation.scale), rel=0.02)
+    with pytest.raises(ValueError, match="2 observers for 3 layers"):
+        post_training_quantize(model, observers[:2])
+    with pytest.raises(ValueError, match="calibration is a int; expected rows"):
+        post_training_quantize(model, 3)
+    with pytest.raises(ValueError, match="nothing seen yet"):
+        post_training_quantize(model, iter([]))
+
+
+def test_the_report_says_what_quantizing_activations_costs(trained):
+    model, x, _, xt, _ = trained
+    few = post_training_quantize(model, x, 8, 4).layer_report(xt)
+    many = post_training_quantize(model, x, 8, 8).layer_report(xt)
+    for a, b in zip(few, many, strict=True):
+        assert (a["activation_bits"], b["activation_bits"]) == (4, 8)
+        assert 20 < b["activation_snr_db"] - a["activation_snr_db"] < 28
+    only = post_training_quantize(model, None, (8, None, 4), None).layer_report(xt)
+    assert [row["activation_snr_db"] for row in only] == [np.inf] * 3
+    assert [row["weight_bits"] for row in only] == [8, 32, 4]
+    assert only[1]["weight_snr_db"] == np.inf and only[1]["activation_bits"] is None
+
+
+def test_saturation_is_the_alarm(trained):
+    model, x, *_ = trained
+    quantized = post_training_quantize(model, x)
+    assert quantized.saturation(x) < 1e-4  # rounded weights carry a few values past the range
+    assert quantized.saturation(3 * x) > 0.1
+    assert post_training_quantize(model, None, dynamic=True).saturation(3 * x) == 0.0
 
 
 def test_nbytes_counts_everything_stored(trained):

@@ -210,6 +210,7 @@ FLOORS = {
     "tensor": 2,
     "integer": 2,
     "observers": 2,
+    "mismatch": 2,
     "codebook": 2,
     "binary": 2,
     "error": 2,

@@ -6,9 +6,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "layers": ["BinaryLinearLayer", "LinearLayer", "QuantizedLinearLayer"],
+        "base": ["Model"],
         "model": ["TradingModel"],
         "training": ["TrainingOptions"],
-        "ptq": ["QuantizedModel", "post_training_quantize"],
+        "ptq": ["QuantizedModel", "observe", "post_training_quantize"],
+        "integer": ["IntegerLayer", "IntegerModel", "integer_model"],
         "qat": ["quantization_aware_train"],
         "evaluate": [
             "accuracy",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -45,6 +45,10 @@ class LinearLayer:
     weight: np.ndarray
     bias: np.ndarray
 
+    weight_bits = 32
+    activation = None  # no grid: inputs and weights are float32
+    dynamic = False
+
     def __post_init__(self) -> None:
         self.weight = _checks.float32_array(self.weight, "LinearLayer", "weight")
         self.bias = _checks.float32_array(self.bias, "LinearLayer", "bias")
@@ -76,14 +80,27 @@ class LinearLayer:
         return self.weight.shape
 
     @property
+    def values(self) -> np.ndarray:
+        """The weights as they are multiplied, (out, in) float32."""
+        return self.weight
+
+    @property
     def nbytes(self) -> int:
         """Stored bytes of weight and bias."""
         return self.weight.nbytes + self.bias.nbytes
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Return x @ weight.T + bias: (rows, in) -> (rows, out), float32."""
-        x = check_rows("LinearLayer.forward", x, self.weight.shape[1])
-        return x @ self.weight.T + self.bias
+        return self._apply(check_rows("LinearLayer.forward", x, self.weight.shape[1]))
+
+    def on_grid(self, x: np.ndarray) -> np.ndarray:
+        """Return the inputs as they are multiplied: here as they came."""
+        return x
+
+    def _apply(self, x: np.ndarray) -> np.ndarray:
+        z = x @ self.weight.T  # (rows, in) @ (in, out)
+        z += self.bias
+        return z
 
 
 @dataclass(eq=False)
@@ -92,7 +109,8 @@ class QuantizedLinearLayer:
 
     weight (out, in) holds codes; bias (out,) stays float32. `activation` is the grid of the
     inputs: None leaves them in float32 (weights only). With `dynamic` only its bits and sign
-    are used, and every call takes the min-max range of the batch it got.
+    are used, and every row is put on the grid of its own min-max range: no row can change what
+    another one decides.
 
     `forward` simulates: float32 arithmetic on values that lie on the grids. `integer_forward`
     multiplies the codes themselves. They are the same sum, rounded in another order.
@@ -137,6 +155,11 @@ class QuantizedLinearLayer:
         return self.weight.shape
 
     @property
+    def values(self) -> np.ndarray:
+        """The weights as they are multiplied, (out, in) float32."""
+        return self._values
+
+    @property
     def weight_bits(self) -> int:
         """Bits of one weight."""
         return self.weight.params.bits
@@ -150,19 +173,28 @@ class QuantizedLinearLayer:
         return total
 
     def input_params(self, x: np.ndarray) -> QuantizationParams | None:
-        """Return the grid that inputs x (rows, in) are put on; None in a weights-only layer."""
+        """Return the grid of inputs x (rows, in): one, one a row if dynamic, None if there is none.
+
+        Source of the grid a row: ZeroQuant (arXiv 2206.01861), token-wise quantization.
+        """
         if self.activation is None or not self.dynamic:
             return self.activation
-        scheme = QuantizationScheme.ASYMMETRIC_PER_TENSOR
-        return choose_params(x, scheme, self.activation.bits, signed=self.activation.signed)
+        scheme = QuantizationScheme.ASYMMETRIC_PER_CHANNEL  # the channels are the rows
+        return choose_params(x, scheme, self.activation.bits, signed=self.activation.signed, axis=0)
+
+    def on_grid(self, x: np.ndarray) -> np.ndarray:
+        """Return the inputs as they are multiplied, float32 values of the grid."""
+        params = self.input_params(x)
+        return x if params is None else fake_quantize(x, params)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Simulate in float32: grid(x) @ grid(weight).T + bias, (rows, in) -> (rows, out)."""
-        x = check_rows("QuantizedLinearLayer.forward", x, self.weight.shape[1])
-        params = self.input_params(x)
-        if params is not None:
-            x = fake_quantize(x, params)
-        return x @ self._values.T + self.bias
+        return self._apply(check_rows("QuantizedLinearLayer.forward", x, self.weight.shape[1]))
+
+    def _apply(self, x: np.ndarray) -> np.ndarray:
+        z = self.on_grid(x) @ self._values.T
+        z += self.bias
+        return z
 
     def integer_forward(self, x: np.ndarray) -> np.ndarray:
         """Multiply codes in int32, then scale once: equal to `forward` up to float32 rounding.
@@ -182,9 +214,22 @@ class QuantizedLinearLayer:
                 "integer_forward: weights in blocks have several scales per output; "
                 "use a per-tensor or per-channel scheme"
             )
-        accumulators = quantized_matmul(quantize(x, params), self.weight.T)  # (rows, out) int32
-        scale = params.scale * self.weight.params.scale  # () or (out,)
+        codes = quantize(x, params)
+        if not self.dynamic:
+            accumulators = quantized_matmul(codes, self.weight.T)  # (rows, out) int32
+            scale = params.scale * self.weight.params.scale  # () or (out,)
+        else:  # each row has its own zero point: take it off after the product
+            plain = replace(params, scale=1.0, zero_point=0, axis=None)
+            accumulators = quantized_matmul(QuantizedTensor(codes.codes, plain), self.weight.T)
+            accumulators = accumulators - params.zero_point[:, None] * weight_sums(self.weight)
+            scale = params.scale[:, None] * self.weight.params.scale
         return accumulators.astype(np.float32) * scale + self.bias
+
+
+def weight_sums(weight: QuantizedTensor) -> np.ndarray:
+    """sum_k (W - Zw) for each output, (out,) int64: what one unit of input zero point costs."""
+    codes, zero_point = weight.codes.astype(np.int64), weight.params.zero_point
+    return codes.sum(axis=1) - codes.shape[1] * zero_point.astype(np.int64)
 
 
 @dataclass(eq=False)
@@ -246,14 +291,25 @@ class BinaryLinearLayer:
         return self.weight.shape
 
     @property
+    def values(self) -> np.ndarray:
+        """The weights as they are multiplied, (out, in) float32."""
+        return self.weight.dequantize()
+
+    @property
     def nbytes(self) -> int:
         """Stored bytes: words, alphas, bias, and the center unless it is 0."""
         center = self.center.nbytes if self.center.any() else 0
         return self.weight.nbytes + self.bias.nbytes + center
 
+    def on_grid(self, x: np.ndarray) -> np.ndarray:
+        """Return the inputs as they are multiplied: center + beta * sign(x - center)."""
+        return self.center + binarize(x - self.center).dequantize()
+
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Multiply signs, then the magnitudes: (rows, in) -> (rows, out), float32."""
-        x = check_rows("BinaryLinearLayer.forward", x, self.weight.shape[1])
+        return self._apply(check_rows("BinaryLinearLayer.forward", x, self.weight.shape[1]))
+
+    def _apply(self, x: np.ndarray) -> np.ndarray:
         signs = binarize(x - self.center)
         agreements = xnor_matmul(signs, self.weight)  # (rows, out) int32
         scale = signs.alpha[:, None] * self.weight.alpha

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from quantlab import _checks
+from quantlab.nn.base import Model
 from quantlab.nn.compiled import compile_layers
-from quantlab.nn.evaluate import decisions
+from quantlab.nn.doors import from_arrays, from_sklearn, from_torch
 from quantlab.nn.layers import LinearLayer, check_rows
 from quantlab.nn.training import (
     Pairs,
     TrainingOptions,
     flatten,
-    forward,
     loss_and_gradients,
     train,
     unflatten,
@@ -68,7 +68,7 @@ def split_rows(
     return (x[:cut], y[:cut]), ((x[cut:], y[cut:]) if cut < len(x) else None)
 
 
-class TradingModel:
+class TradingModel(Model):
     """A ReLU network in float32: one logit for up or down, or k logits for k classes.
 
     sizes (n_0, ..., n_last) lists the widths; (4, 32, 16, 1) takes four features and has 705
@@ -93,22 +93,58 @@ class TradingModel:
                 f"TradingModel: sizes are {sizes}; expected two or more positive integers, "
                 "inputs first, such as (4, 32, 16, 1)"
             )
-        self.sizes = tuple(int(n) for n in sizes)
         self.seed = _checks.integer(seed, "TradingModel", "seed", 0, 2**63 - 1)
         rng = np.random.default_rng(seed)
-        self.layers = [LinearLayer.init(n_in, n_out, rng) for n_in, n_out in pairwise(self.sizes)]
+        self.layers = [LinearLayer.init(n_in, n_out, rng) for n_in, n_out in pairwise(sizes)]
         self.history: dict[str, list[float]] = {}
+
+    @classmethod
+    def _from_layers(cls, layers: list[LinearLayer]) -> TradingModel:
+        model = cls((1, 1))
+        model.layers = layers
+        return model
+
+    @classmethod
+    def from_arrays(cls, pairs: Sequence[tuple[Any, Any]]) -> TradingModel:
+        """A model from [(weight (out, in), bias (out,) or None), ...], ReLU between the layers.
+
+        The arrays are copied to float32. Raises ValueError for layers that do not chain, with
+        the remedy where a matrix lies transposed. Taught in chapter 10.
+
+        >>> pairs = [([[1.0, 0.0], [0.0, 1.0]], None), ([[1.0, -1.0]], [0.5])]
+        >>> TradingModel.from_arrays(pairs).predict_logits([[3.0, 1.0]]).tolist()
+        [2.5]
+        """
+        return cls._from_layers(from_arrays(pairs))
+
+    @classmethod
+    def from_sklearn(cls, classifier: Any) -> TradingModel:
+        """A model from a fitted MLPClassifier (ReLU) or linear classifier of scikit-learn.
+
+        Logits are those before the logistic function or the softmax; `predict` returns
+        positions in `classifier.classes_`. Features must be scaled as for the classifier.
+        Raises ValueError for other activations, pipelines, regressors, several labels a row,
+        and what is not fitted. Taught in chapter 10.
+        """
+        return cls._from_layers(from_sklearn(classifier))
+
+    @classmethod
+    def from_torch(cls, module: Any) -> TradingModel:
+        """A model from a torch Sequential of Linear and ReLU, or from its state_dict.
+
+        Dropout and Identity do nothing when a model predicts and are passed over; a last
+        Sigmoid (one output) or Softmax (several) turns logits into probabilities and is left
+        out. A state_dict does not say what lies between its weights: giving one, you vouch
+        for ReLU. Raises ValueError for other modules, by name, and for another order.
+        Taught in chapter 10.
+        """
+        return cls._from_layers(from_torch(module))
 
     def __repr__(self) -> str:
         return f"TradingModel({self.sizes}, seed={self.seed})"
 
     def _pairs(self) -> Pairs:
         return [(layer.weight, layer.bias) for layer in self.layers]
-
-    @property
-    def nbytes(self) -> int:
-        """Stored bytes of all float32 weights and biases."""
-        return sum(layer.nbytes for layer in self.layers)
 
     def copy(self) -> TradingModel:
         """Return a model with its own copy of the layers and the history."""
@@ -155,21 +191,6 @@ class TradingModel:
         x = check_rows("TradingModel.loss_and_gradients", x, self.sizes[0])
         y = check_labels("TradingModel.loss_and_gradients", y, len(x), self.sizes[-1])
         return loss_and_gradients(self._pairs(), x, y)
-
-    def activations(self, x: np.ndarray) -> list[np.ndarray]:
-        """Return the input of each layer for rows x: [(n, n_0), (n, n_1), ...], float32."""
-        x = check_rows("TradingModel.activations", x, self.sizes[0])
-        return forward(self._pairs(), x)[0]
-
-    def predict_logits(self, x: np.ndarray) -> np.ndarray:
-        """Return logits (n,) for one output, else (n, k); float32, positive means class 1."""
-        x = check_rows("TradingModel.predict_logits", x, self.sizes[0])
-        logits = forward(self._pairs(), x)[2]
-        return logits[:, 0] if self.sizes[-1] == 1 else logits
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """Return the decision per row, (n,) int64: 1 where the logit is positive, or argmax."""
-        return decisions(self.predict_logits(x))
 
     def compile(self) -> Callable[[np.ndarray], Any]:
         """Return predict(x) for one sample: the weights, frozen in one compiled function.

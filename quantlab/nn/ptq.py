@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from quantlab.calibration import choose_params
 from quantlab.error import saturation_rate, snr_db
+from quantlab.nn.base import Model
 from quantlab.nn.compiled import compile_layers
-from quantlab.nn.evaluate import decisions
-from quantlab.nn.layers import BinaryLinearLayer, LinearLayer, QuantizedLinearLayer, check_rows
+from quantlab.nn.layers import LinearLayer, QuantizedLinearLayer, check_rows
 from quantlab.nn.model import TradingModel
+from quantlab.observers import HistogramObserver, MinMaxObserver
 from quantlab.scheme import QuantizationParams, QuantizationScheme
 from quantlab.tensor import QuantizedTensor, quantize
+
+Observer = MinMaxObserver | HistogramObserver
 
 
 def weight_params(
@@ -35,25 +38,51 @@ def weight_params(
     return choose_params(weight, scheme, bits, method=method, axis=1, block_size=block)
 
 
-def activation_params(x: np.ndarray, bits: int, method: str = "minmax") -> QuantizationParams:
-    """Return the unsigned, asymmetric, per-tensor grid of a layer's inputs x (rows, in)."""
+def activation_params(
+    x: np.ndarray | Observer, bits: int, method: str = "minmax"
+) -> QuantizationParams:
+    """Return the unsigned, asymmetric, per-tensor grid of a layer's inputs.
+
+    x: the inputs (rows, in), or an observer that has seen them.
+    """
     scheme = QuantizationScheme.ASYMMETRIC_PER_TENSOR
+    if isinstance(x, Observer):
+        return x.params(scheme, bits, method=method, signed=False)
     return choose_params(x, scheme, bits, method=method, signed=False)
 
 
-class QuantizedModel:
+def observe(model: Model, pieces: Iterable[np.ndarray], method: str = "minmax") -> list[Observer]:
+    """Return one observer per layer that has seen the inputs of that layer, piece by piece.
+
+    pieces: rows (n_i, n_0) that arrive one after another; they need not fit in memory together.
+    "minmax" keeps ranges (exact); other methods keep histograms. Taught in chapter 10.
+
+    >>> x = np.random.default_rng(0).standard_normal((300, 2))
+    >>> observers = observe(TradingModel((2, 4, 1)), np.array_split(x, 3))
+    >>> [o.count for o in observers], bool(observers[0].low == np.float32(x.min()))
+    ([600, 1200], True)
+    """
+    make = MinMaxObserver if method == "minmax" else HistogramObserver
+    observers: list[Observer] = [make() for _ in model.layers]
+    for piece in pieces:
+        for observer, inputs in zip(observers, model.activations(piece), strict=True):
+            observer.update(inputs)
+    return observers
+
+
+class QuantizedModel(Model):
     """A TradingModel whose layers lie on integer grids; it predicts like the original.
 
-    `layers` are QuantizedLinearLayer or BinaryLinearLayer; `reference` is the float model it
-    came from, kept for `layer_report` and not counted in `nbytes`. `history` is filled by
-    training, else empty.
+    `layers` are QuantizedLinearLayer, BinaryLinearLayer, or LinearLayer where one stayed in
+    float32; `reference` is the float model it came from, kept for `layer_report` and not counted
+    in `nbytes` (None in a loaded model). `history` is filled by training, else empty.
     Taught in chapter 10.
     """
 
     def __init__(
         self,
-        layers: Sequence[QuantizedLinearLayer | BinaryLinearLayer],
-        reference: TradingModel,
+        layers: Sequence[Any],
+        reference: TradingModel | None = None,
         history: dict[str, list[float]] | None = None,
     ) -> None:
         self.layers = list(layers)
@@ -62,25 +91,7 @@ class QuantizedModel:
 
     def __repr__(self) -> str:
         bits = "-".join(str(layer.weight_bits) for layer in self.layers)
-        return f"QuantizedModel({self.reference.sizes}, weight bits {bits}, {self.nbytes} bytes)"
-
-    @property
-    def nbytes(self) -> int:
-        """Stored bytes: packed weights, scales, zero points, biases, activation grids."""
-        return sum(layer.nbytes for layer in self.layers)
-
-    def activations(self, x: np.ndarray) -> list[np.ndarray]:
-        """Return the input of each layer in float32, before it is put on its grid."""
-        return self._forward(x, "QuantizedModel.activations")[0]
-
-    def predict_logits(self, x: np.ndarray) -> np.ndarray:
-        """Return logits (n,) for one output, else (n, k); float32, positive means class 1."""
-        logits = self._forward(x, "QuantizedModel.predict_logits")[1][-1]
-        return logits[:, 0] if logits.shape[1] == 1 else logits
-
-    def predict(self, x: np.ndarray) -> np.ndarray:
-        """Return the decision per row, (n,) int64: 1 where the logit is positive, or argmax."""
-        return decisions(self.predict_logits(x))
+        return f"QuantizedModel({self.sizes}, weight bits {bits}, {self.nbytes} bytes)"
 
     def compile(self) -> Callable[[np.ndarray], Any]:
         """Return predict(x) for one sample: codes and grids, frozen in one compiled function.
@@ -101,10 +112,12 @@ class QuantizedModel:
     def layer_report(self, x: np.ndarray) -> list[dict]:
         """Return one dict per layer on rows x: what rounding its weights and inputs did.
 
-        Keys: layer (number), shape (out, in), weight_bits, weight_snr_db (stored weights
-        against the reference's), output_snr_db (this layer's output in the quantized model
-        against the same in the reference, so errors of earlier layers are in it), saturation
-        (share of inputs beyond the activation grid, 0 to 1), bytes.
+        Keys: layer (number), shape (out, in), weight_bits, activation_bits (None: float32),
+        weight_snr_db (stored weights against the reference's), activation_snr_db (this layer's
+        inputs on their grid against the same inputs before it: what quantizing activations costs
+        here), output_snr_db (this layer's output in the quantized model against the same in the
+        reference, so errors of earlier layers are in it), saturation (share of inputs beyond the
+        activation grid, 0 to 1), bytes. Raises ValueError without a reference.
 
         >>> model = TradingModel((2, 4, 1), seed=3)
         >>> x = np.random.default_rng(0).standard_normal((100, 2))
@@ -112,43 +125,47 @@ class QuantizedModel:
         >>> [(row["layer"], row["shape"], row["bytes"]) for row in report]
         [(0, (4, 2), 41), (1, (1, 4), 15)]
         """
-        inputs, outputs = self._forward(x, "QuantizedModel.layer_report")
-        wanted = [
-            layer.forward(a)
-            for layer, a in zip(self.reference.layers, self.reference.activations(x), strict=True)
-        ]
-        report = []
-        for i, (layer, original) in enumerate(zip(self.layers, self.reference.layers, strict=True)):
-            static = layer.activation is not None and not layer.dynamic
-            report.append(
-                {
-                    "layer": i,
-                    "shape": layer.shape,
-                    "weight_bits": layer.weight_bits,
-                    "weight_snr_db": snr_db(original.weight, layer.weight.dequantize()),
-                    "output_snr_db": snr_db(wanted[i], outputs[i]),
-                    "saturation": saturation_rate(inputs[i], layer.activation) if static else 0.0,
-                    "bytes": layer.nbytes,
-                }
+        if self.reference is None:
+            raise ValueError(
+                "layer_report: the model has no float reference to compare with (a file does not "
+                "hold one); set model.reference to the TradingModel that it was made from"
             )
-        return report
+        inputs, outputs = self._forward(x, "layer_report")
+        _, wanted = self.reference._forward(x, "layer_report")
+        rows = zip(self.layers, self.reference.layers, inputs, outputs, wanted, strict=True)
+        return [
+            {
+                "layer": i,
+                "shape": layer.shape,
+                "weight_bits": layer.weight_bits,
+                "activation_bits": layer.activation.bits if layer.activation else None,
+                "weight_snr_db": snr_db(original.weight, layer.values),
+                "activation_snr_db": snr_db(given, layer.on_grid(given)),
+                "output_snr_db": snr_db(aim, got),
+                "saturation": _saturation(layer, given),
+                "bytes": layer.nbytes,
+            }
+            for i, (layer, original, given, got, aim) in enumerate(rows)
+        ]
 
-    def _forward(self, x: np.ndarray, where: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Return each layer's input and output (before the ReLU)."""
-        x = check_rows(where, x, self.layers[0].shape[1])
-        inputs, outputs = [], []
-        for layer in self.layers:
-            if outputs:
-                x = np.maximum(outputs[-1], 0)
-            inputs.append(x)
-            outputs.append(layer.forward(x))
-        return inputs, outputs
+    def saturation(self, x: np.ndarray) -> float:
+        """Return the largest share of a layer's inputs beyond its static grid, 0 to 1.
+
+        The alarm of a live model: rows unlike those it was calibrated on. Taught in chapter 10.
+        """
+        inputs = self._forward(x, "saturation")[0]
+        return max(_saturation(layer, a) for layer, a in zip(self.layers, inputs, strict=True))
+
+
+def _saturation(layer: Any, inputs: np.ndarray) -> float:
+    static = layer.activation is not None and not layer.dynamic
+    return saturation_rate(inputs, layer.activation) if static else 0.0
 
 
 def post_training_quantize(
     model: TradingModel,
-    calibration: np.ndarray | None,
-    weight_bits: int | Sequence[int] = 8,
+    calibration: np.ndarray | Iterable[np.ndarray] | Sequence[Observer] | None,
+    weight_bits: int | Sequence[int | None] = 8,
     activation_bits: int | None = 8,
     scheme: QuantizationScheme = QuantizationScheme.SYMMETRIC_PER_CHANNEL,
     dynamic: bool = False,
@@ -160,11 +177,12 @@ def post_training_quantize(
     """Quantize a trained model without training it again.
 
     Weights get the grid that `scheme`, `method` and `block_size` choose, at weight_bits (one
-    number, or one per layer; 1 is binary); biases stay float32. Layer inputs get an
-    unsigned, asymmetric, per-tensor grid at activation_bits whose range is measured on the
-    float model's own inputs over the calibration rows (n, n_0), or on every batch anew with
-    `dynamic`. activation_bits=None quantizes weights only; then, and with dynamic,
-    calibration may be None.
+    number, or one per layer; 1 is binary, None leaves a layer and its inputs in float32);
+    biases stay float32. Layer inputs get an unsigned, asymmetric, per-tensor grid at
+    activation_bits. Its range is measured by `activation_method` on the float model's own inputs
+    over `calibration`: rows (n, n_0), an iterable of such pieces (streamed: they need not fit in
+    memory), or what `observe` returned. With `dynamic` every row has a grid of its own.
+    activation_bits=None quantizes weights only; then, and with dynamic, calibration may be None.
 
     Raises: ValueError if calibration rows are missing or have another width than the model,
     or weight_bits does not fit the layers; and what `choose_params` raises.
@@ -183,24 +201,16 @@ def post_training_quantize(
             "expected a TradingModel with float layers"
         )
     bits = _bits_per_layer(weight_bits, len(model.layers))
-    needs_data = activation_bits is not None and not dynamic
-    if calibration is not None:
-        calibration = check_rows("post_training_quantize: calibration", calibration, model.sizes[0])
-    elif needs_data:
-        raise ValueError(
-            "post_training_quantize: calibration is None; static activation grids need rows "
-            "to measure ranges on (or dynamic=True, or activation_bits=None)"
-        )
     grids: list[QuantizationParams | None] = [None] * len(model.layers)
-    if needs_data:
-        grids = [
-            activation_params(a, activation_bits, activation_method)
-            for a in model.activations(calibration)
-        ]
-    elif dynamic and activation_bits is not None:
+    if dynamic and activation_bits is not None:
         grids = [QuantizationParams(1.0, 0, activation_bits, signed=False)] * len(model.layers)
+    elif activation_bits is not None:
+        seen = _calibrated(model, calibration, activation_method)
+        grids = [activation_params(a, activation_bits, activation_method) for a in seen]
     layers = [
-        quantize_layer(
+        LinearLayer(layer.weight.copy(), layer.bias.copy())
+        if b is None
+        else quantize_layer(
             layer,
             weight_params(layer.weight, scheme, b, method, block_size),
             grid,
@@ -209,6 +219,32 @@ def post_training_quantize(
         for layer, b, grid in zip(model.layers, bits, grids, strict=True)
     ]
     return QuantizedModel(layers, model.copy())
+
+
+def _calibrated(model: TradingModel, calibration: Any, method: str) -> Sequence[Any]:
+    """Return what the grid of each layer's inputs is measured on: the inputs, or an observer."""
+    where = "post_training_quantize: calibration"
+    if calibration is None:
+        raise ValueError(
+            f"{where} is None; static activation grids need rows "
+            "to measure ranges on (or dynamic=True, or activation_bits=None)"
+        )
+    listed = isinstance(calibration, (list, tuple)) and len(calibration) > 0
+    if listed and isinstance(calibration[0], Observer):
+        if len(calibration) != len(model.layers):
+            raise ValueError(
+                f"{where} holds {len(calibration)} observers for {len(model.layers)} layers; "
+                "expected one per layer, as observe(model, pieces) makes them"
+            )
+        return calibration
+    if hasattr(calibration, "__array__") or (listed and np.ndim(calibration[0]) < 2):
+        return model.activations(check_rows(where, calibration, model.sizes[0]))
+    if not isinstance(calibration, Iterable):
+        raise ValueError(
+            f"{where} is a {type(calibration).__name__}; expected rows (n, {model.sizes[0]}), an "
+            "iterable of such pieces, or the observers that observe(model, pieces) returns"
+        )
+    return observe(model, calibration, method)
 
 
 def quantize_layer(
@@ -222,7 +258,7 @@ def quantize_layer(
     return QuantizedLinearLayer(codes, layer.bias.copy(), activation, dynamic)
 
 
-def _bits_per_layer(weight_bits: int | Sequence[int], layers: int) -> list[int]:
+def _bits_per_layer(weight_bits: int | Sequence[int | None], layers: int) -> list[int | None]:
     bits = [weight_bits] * layers if np.ndim(weight_bits) == 0 else list(weight_bits)
     if len(bits) != layers:
         raise ValueError(
