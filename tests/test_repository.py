@@ -6,6 +6,8 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -303,6 +305,14 @@ def test_package_is_small(record_property):
         "lines with docstrings", sum(len(p.read_text("utf8").splitlines()) for p in SOURCES)
     )
     assert sum(map(code_lines, SOURCES)) < 5_000
+
+
+def test_package_ships_all_its_files():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["tool"]["setuptools"]
+    patterns = ["*.py", *settings["package-data"]["*"]]
+    files = [p.name for p in tracked() if p.is_relative_to(ROOT / "quantlab")]
+    assert {"py.typed", "__init__.pyi"} <= set(files)
+    assert not [f for f in files if not any(fnmatch(f, pattern) for pattern in patterns)]
 
 
 def test_import_is_light(record_property):

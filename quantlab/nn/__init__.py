@@ -2,23 +2,4 @@
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submod_attrs={
-        "layers": ["BinaryLinearLayer", "LinearLayer", "QuantizedLinearLayer"],
-        "base": ["Model"],
-        "model": ["TradingModel"],
-        "training": ["TrainingOptions"],
-        "ptq": ["QuantizedModel", "observe", "post_training_quantize"],
-        "integer": ["IntegerLayer", "IntegerModel", "integer_model"],
-        "qat": ["quantization_aware_train"],
-        "evaluate": [
-            "accuracy",
-            "agreement",
-            "block_interval",
-            "decisions",
-            "edge_lost",
-            "paired_interval",
-        ],
-    },
-)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)  # __init__.pyi

@@ -2,13 +2,4 @@
 
 import lazy_loader as _lazy
 
-__getattr__, __dir__, __all__ = _lazy.attach(
-    __name__,
-    submodules=["figures", "widgets", "objects", "timing", "quiz", "predict"],
-    submod_attrs={
-        "widgets": ["ArrayExplorer", "GridExplorer"],
-        "objects": ["Ruler"],
-        "predict": ["Predict"],
-        "quiz": ["Quiz"],
-    },
-)
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)  # __init__.pyi

@@ -1,0 +1,14 @@
+"""The public names of quantlab.teach."""
+
+from . import (
+    figures as figures,
+    widgets as widgets,
+    objects as objects,
+    timing as timing,
+    quiz as quiz,
+    predict as predict,
+)
+from .widgets import ArrayExplorer as ArrayExplorer, GridExplorer as GridExplorer
+from .objects import Ruler as Ruler
+from .predict import Predict as Predict
+from .quiz import Quiz as Quiz
