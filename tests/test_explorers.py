@@ -281,3 +281,51 @@ def test_refresh_replaces_the_measurements_and_keeps_the_old_ones_on_error():
     g._hear(g, {"type": "refresh"}, [])
     assert sent[-1] == {"type": "error", "text": "ZeroDivisionError: division by zero"}
     assert g.spec["note"] == "measured again"
+
+
+TABLE = [
+    {"bits": b, "scheme": s, "snr": 6.0 * b, "low": 5.0 * b, "seconds": 0.1 * b, "who": "me"}
+    for b in (8, 2, 4)
+    for s in ("b", "a")
+    if (b, s) != (4, "a")
+]
+
+
+def test_a_tidy_table_becomes_a_grid():
+    shown = {"snr": {"name": "SNR", "unit": "dB", "low": "low"}}
+    columns = {k: [row[k] for row in TABLE] for k in TABLE[0]}
+    for table in (TABLE, columns):
+        g = GridExplorer.from_table(table, shown, x="bits", start={"bits": 4})
+        assert [(d["name"], d["values"]) for d in g.spec["dims"]] == [
+            ("bits", [2, 4, 8]),  # numbers in order, texts as they came; "who" has one value
+            ("scheme", ["b", "a"]),
+        ]
+        values, low = g._arrays.reshape(2, 3, 2)
+        np.testing.assert_array_equal(values, [[12, 12], [24, np.nan], [48, 48]])
+        np.testing.assert_array_equal(low, [[10, 10], [20, np.nan], [40, 40]])
+        assert g.spec["measures"][0]["unit"] == "dB" and repr(g).endswith("at bits 4, scheme b)")
+    g = GridExplorer.from_table(TABLE, ["seconds"], x="bits", dims=["scheme", "bits"])
+    assert [d["name"] for d in g.spec["dims"]] == ["scheme", "bits"]
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "words"),
+    [
+        (TABLE, {"x": "width"}, "column is 'width'"),
+        (TABLE, {"measures": ["SNR"]}, "column is 'SNR'"),
+        (TABLE, {"dims": ["bits"]}, "bits=8 has several rows"),
+        ([], {}, "columns of no rows"),
+        ({"bits": [1, 2], "snr": [1]}, {}, "columns of [1, 2] rows"),
+    ],
+)
+def test_a_table_that_is_no_grid_is_refused(table, options, words):
+    given = {"measures": ["snr"], "x": "bits"} | options
+    with pytest.raises(ValueError, match="GridExplorer") as caught:
+        GridExplorer.from_table(table, **given)
+    assert words in str(caught.value)
+
+
+def test_presets_are_checked():
+    assert grid(presets={"few": {"bits": 2}}).spec["presets"] == {"few": {"bits": 0}}
+    with pytest.raises(ValueError, match="presets"):
+        grid(presets={"few": {"bits": 3}})

@@ -44,14 +44,15 @@ function powers(low, high) { // ticks of a logarithmic axis
 
 // ---- one plot: axes, then marks; one SVG string per redraw
 export class Plot {
-  constructor(width, height, { x, y, xlabel, ylabel, xticks, yticks, xname = number, log = false, ylog = false }) {
+  constructor(width, height, { x, y, xlabel, ylabel, xticks, yticks, xname = number, log = false, ylog = false, margin = 10 }) {
     const marks = yticks ?? (ylog ? powers(y[0], y[1]) : ticks(y[0], y[1], Math.max(2, Math.round(height / 45))));
     const yLabels = marks.map((v) => [v, number(v)]);
     const left = 30 + 6.3 * Math.max(...yLabels.map(([, s]) => s.length), 1);
-    Object.assign(this, { width, height, left, right: width - 10, top: 10, bottom: height - 40, x, y, log, ylog });
+    Object.assign(this, { width, height, left, right: width - margin, top: 10, bottom: height - 40, x, y, log, ylog });
     this.id = `ql-clip-${serial++}`;
     this.marks = [];
     this.targets = [];
+    this.outside = [];
     this.frame = [];
     const room = Math.max(2, Math.floor((this.right - left) / 58));
     for (const [v, name] of yLabels) {
@@ -124,6 +125,14 @@ export class Plot {
     const px = this.X(x), py = this.Y(y);
     return this.add(`<path class="ql-dot ${kind}" d="M${px} ${py - radius}L${px + radius} ${py}L${px} ${py + radius}L${px - radius} ${py}Z"/>`);
   }
+  square(x, y, kind, half = 4) {
+    if (!Number.isFinite(y)) return this;
+    return this.add(`<rect class="ql-dot ${kind}" x="${this.X(x) - half}" y="${this.Y(y) - half}" width="${2 * half}" height="${2 * half}"/>`);
+  }
+  aside(px, py, text) { // a name in the margin, at a place of the drawing
+    this.outside.push(`<text class="ql-aside" x="${px}" y="${py}">${escape(text)}</text>`);
+    return this;
+  }
   vertical(x, kind) {
     return this.add(`<line class="ql-line ${kind}" x1="${this.X(x)}" x2="${this.X(x)}" y1="${this.top}" y2="${this.bottom}"/>`);
   }
@@ -144,7 +153,7 @@ export class Plot {
       + `width="${this.right - this.left + 10}" height="${this.bottom - this.top + 6}"/></clipPath>`
       + `<pattern id="${this.id}-hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">`
       + `<line class="ql-hatch" x1="0" x2="0" y1="0" y2="6"/></pattern></defs>`
-      + this.frame.join("") + `<g clip-path="url(#${this.id})">${this.marks.join("")}</g>`;
+      + this.frame.join("") + `<g clip-path="url(#${this.id})">${this.marks.join("")}</g>${this.outside.join("")}`;
   }
 }
 
@@ -243,6 +252,12 @@ export function button(text, press) {
   const node = tag("button", { type: "button", class: "ql-button" }, text);
   node.addEventListener("click", press);
   return node;
+}
+// Named settings as buttons: {name: state}; show(holds) marks the one that the controls stand on.
+export function presets(list, choose) {
+  const all = Object.entries(list ?? {}).map(([name, state]) => [state, button(name, () => choose(state))]);
+  const root = all.length ? tag("div", { class: "ql-presets", role: "group", "aria-label": "named settings" }, ...all.map(([, b]) => b)) : null;
+  return { root, show(holds) { for (const [state, b] of all) b.setAttribute("aria-pressed", holds(state)); } };
 }
 export function floats(view) { // DataView or ArrayBuffer from the model, possibly unaligned
   const copy = view.buffer ? view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength) : view;

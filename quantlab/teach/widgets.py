@@ -286,20 +286,78 @@ class GridExplorer(_Explorer):
 
     dims: {name: list of values}, one control each (numbers: slider, text: select).
     measures: {name: dict(values=array over dims in order, low=, high= (interval), unit=,
-    reference=(label, value), law=array)}; NaN means not measured. x: the dimension on the
-    x axis. start: {name: value} (first values otherwise). references: {measure: [(label,
-    value), ...]}. units: {dimension: unit}. note: the source of the data.
+    reference=(label, value), law=array, law_name="law", steps=True to draw levels level)}; NaN
+    means not measured. x: the dimension on the x axis. start: {name: value} (first values
+    otherwise). references: {measure: [(label, value), ...]}. units: {dimension: unit}.
+    presets: {button: {dimension: value}}, named settings. guess: the name of a Predict on the page
+    (curve or number), whose guess is drawn with the first measure. note: the source of the data.
     refresh: a callable that returns new (dims, measures, note); its button appears only while a
     kernel is alive. Raises ValueError for shapes and names that do not fit. Taught in chapter 14.
 
     >>> GridExplorer({"bits": [2, 4, 8]}, {"SNR": {"values": [7.0, 18.0, 41.0]}}, x="bits")
     GridExplorer(SNR over bits (3); at bits 2)
+    >>> rows = [{"bits": b, "scheme": s, "snr": 6.0 * b} for b in (2, 4) for s in ("a", "b")]
+    >>> GridExplorer.from_table(rows, {"snr": {"unit": "dB"}}, x="bits")
+    GridExplorer(snr over bits (2) x scheme (2); at bits 2, scheme a)
     """
 
     _esm = _module("explorer_parts.js", "grid_explorer.js")
     values = tr.Bytes().tag(sync=True)
     point = tr.Dict().tag(sync=True)
     measure = tr.Unicode().tag(sync=True)
+    pinned = tr.Dict().tag(sync=True)
+
+    @classmethod
+    def from_table(
+        cls,
+        table: Any,
+        measures: Mapping[str, Mapping] | Sequence[str],
+        *,
+        x: str,
+        dims: Sequence[str] | None = None,
+        **options: Any,
+    ) -> GridExplorer:
+        """An explorer of a tidy table: a list of dicts, a dict of columns or a data frame.
+
+        measures: the columns to show, or {column: dict(name=, unit=, low=, high=, law= (columns),
+        reference=, steps=)}. dims: the columns that are settings (None: x and every other column
+        of texts, integers or booleans with more than one value). A setting without a row is not
+        measured; two rows for one setting are refused. options: those of GridExplorer.
+        """
+        me = "GridExplorer.from_table"
+        columns = _columns(table, me)
+        if not isinstance(measures, Mapping):
+            measures = {name: {} for name in measures}
+        parts = ("low", "high", "law")
+        taken = {*measures, *(m[k] for m in measures.values() for k in parts if k in m)}
+        for name in (*taken, *(dims or ()), x):
+            _one_of(me, "column", name, list(columns))
+        if dims is None:
+            dims = [k for k in columns if k == x or (k not in taken and _is_setting(columns[k]))]
+        levels = {k: list(dict.fromkeys(columns[k])) for k in dims}
+        for k, values in levels.items():
+            if not any(isinstance(v, str) for v in values):
+                levels[k] = sorted(values)
+        places = [
+            tuple(v.index(columns[k][i]) for k, v in levels.items()) for i in _rows_of(columns)
+        ]
+        if len(set(places)) < len(places):
+            twice = next(p for p in places if places.count(p) > 1)
+            at = ", ".join(f"{k}={v[i]!r}" for (k, v), i in zip(levels.items(), twice, strict=True))
+            raise ValueError(f"{me}: {at} has several rows; name every setting in dims, or average")
+
+        def spread(column: str) -> np.ndarray:
+            grid = np.full([len(v) for v in levels.values()], np.nan)
+            for place, value in zip(places, columns[column], strict=True):
+                grid[place] = np.nan if value is None else value
+            return grid
+
+        shown = {}
+        for column, m in measures.items():
+            given = {k: v for k, v in m.items() if k not in ("name", *parts)}
+            given |= {k: spread(m[k]) for k in parts if k in m}
+            shown[m.get("name", column)] = {"values": spread(column), **given}
+        return cls(levels, shown, x=x, **options)
 
     def __init__(
         self,
@@ -313,8 +371,11 @@ class GridExplorer(_Explorer):
         refresh: Callable[[], tuple] | None = None,
         units: Mapping[str, str] | None = None,
         caption: str = "",
+        presets: Mapping[str, Mapping] | None = None,
+        guess: Any = "",
     ) -> None:
         self._refresh, self._x, self._start = refresh, x, dict(start or {})
+        self._presets, self._guess = dict(presets or {}), str(guess)
         self._references, self._units = dict(references or {}), dict(units or {})
         self._caption = caption
         super().__init__(**self._state(dims, measures, note))
@@ -337,13 +398,28 @@ class GridExplorer(_Explorer):
             k: v.index(_one_of(me, f"start[{k!r}]", self._start.get(k, v[0]), v))
             for k, v in dims.items()
         }
+        presets = {}
+        for name, setting in self._presets.items():
+            for k, v in setting.items():
+                _one_of(me, f"presets[{name!r}]", k, list(dims))
+                _one_of(me, f"presets[{name!r}][{k!r}]", v, dims[k])
+            presets[name] = {k: dims[k].index(v) for k, v in setting.items()}
         shape, buffer, described, offset = tuple(map(len, dims.values())), [], [], 0
         for name, m in measures.items():
-            unknown = set(m) - {"values", "low", "high", "law", "unit", "reference"}
+            unknown = set(m) - {
+                "values",
+                "low",
+                "high",
+                "law",
+                "unit",
+                "reference",
+                "law_name",
+                "steps",
+            }
             if "values" not in m or unknown:
                 raise ValueError(
                     f"{me}: measure {name!r} has keys {sorted(m)}; expected values "
-                    "and some of low, high, law, unit, reference"
+                    "and some of low, high, law, law_name, unit, reference, steps"
                 )
             parts = {}
             for key in ("values", "low", "high", "law"):
@@ -366,6 +442,8 @@ class GridExplorer(_Explorer):
                     "name": name,
                     "unit": m.get("unit", ""),
                     "parts": parts,
+                    "law_name": m.get("law_name", "law"),
+                    "steps": bool(m.get("steps")),
                     "references": [[str(k), float(v)] for k, v in lines],
                 }
             )
@@ -380,11 +458,14 @@ class GridExplorer(_Explorer):
             "measures": described,
             "start": point,
             "caption": self._caption,
+            "presets": presets,
+            "guess": self._guess,
             "refresh": self._refresh is not None,
         }
         first = described[0]["name"]
         measure = self.measure if self.measure in measures else first
-        return {"spec": spec, "values": self._arrays.tobytes(), "point": point, "measure": measure}
+        state = {"spec": spec, "values": self._arrays.tobytes(), "point": point, "pinned": {}}
+        return state | {"measure": measure}
 
     def _hear(self, _widget: Any, message: dict, _buffers: Any) -> None:
         """Answers from the kernel: that it is alive, and new measurements when asked."""
@@ -425,7 +506,8 @@ class GridExplorer(_Explorer):
         where = x["values"] if numeric else at
         figure, (ax,) = _axes(3.2)
         others = [range(len(d["values"])) if d is not x else [slice(None)] for d in dims]
-        for index in list(product(*others))[:40]:
+        settings = list(product(*others))
+        for index in settings[:: max(1, -(-len(settings) // 5))]:
             ax.plot(where, part["values"][index], color=COLORS["limit"], linewidth=0.8)
         here = tuple(slice(None) if d is x else self.point[d["name"]] for d in dims)
         if "low" in part and "high" in part:
@@ -449,7 +531,7 @@ class GridExplorer(_Explorer):
                 fontsize=8,
             )
         if "law" in part:
-            ax.plot(where, part["law"][here], **LAW, label="law")
+            ax.plot(where, part["law"][here], **LAW, label=m["law_name"])
         label = ", ".join(
             f"{d['name']} {d['values'][self.point[d['name']]]}" for d in dims if d is not x
         )
@@ -463,15 +545,38 @@ class GridExplorer(_Explorer):
         )
         if numeric and min(where) > 0 and max(where) / min(where) >= 50:
             ax.set_xscale("log")
-        ax.set_xticks(list(where), [str(v) for v in x["values"]])
-        ax.minorticks_off()
+        if not numeric or len(where) <= 12:
+            ax.set_xticks(list(where), [str(v) for v in x["values"]])
+            ax.minorticks_off()
         unit = f" ({m['unit']})" if m["unit"] else ""
         ax.set(xlabel=x["name"], ylabel=m["name"] + unit)
         ax.legend(frameon=False, fontsize=8)
         return figure
 
 
+def _columns(table: Any, me: str) -> dict[str, list]:
+    """A table as {column: list of values}, plain Python values."""
+    if isinstance(table, Mapping) or hasattr(table, "columns"):
+        names = list(table) if isinstance(table, Mapping) else list(table.columns)
+        columns = {str(k): [_plain(v) for v in table[k]] for k in names}
+    else:
+        rows = list(table)
+        columns = {str(k): [_plain(r.get(k)) for r in rows] for r in rows[:1] for k in r}
+    lengths = sorted({len(v) for v in columns.values()})
+    if len(lengths) != 1 or lengths == [0]:
+        raise ValueError(f"{me}: table has columns of {lengths or 'no'} rows; expected one length")
+    return columns
+
+
+def _rows_of(columns: Mapping[str, list]) -> range:
+    return range(len(next(iter(columns.values()))))
+
+
+def _is_setting(values: list) -> bool:
+    return len(set(values)) > 1 and all(isinstance(v, (str, int)) for v in values)
+
+
 def _plain(value: Any) -> Any:
     """A value of a dimension as JSON knows it: number or text."""
     value = value.item() if isinstance(value, np.generic) else value
-    return value if isinstance(value, (int, float, str)) else str(value)
+    return value if value is None or isinstance(value, (int, float, str)) else str(value)
