@@ -52,6 +52,7 @@ lint: ## style checks, on files only
 	@$(ENVIRONMENT) requirements-test.lock $(PYTHON)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/biome lint --error-on-warnings .
 	@$(BIN)/nbstripout --verify $(NOTEBOOKS)
 	@$(BIN)/python -m pytest -q tests/test_repository.py
 

@@ -358,7 +358,6 @@ def aciq_clip(bits: int, distribution: str) -> float:
     >>> round(aciq_clip(4, "normal"), 5), round(aciq_clip(4, "laplace"), 5)
     (2.55914, 5.02864)
     """
-
     from scipy import optimize, special  # half a second, and no other method needs them
 
     me = "aciq_clip"

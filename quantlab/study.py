@@ -25,7 +25,8 @@ from quantlab.nn.model import TradingModel
 class Part:
     """Rows of one stretch of time: scaled inputs ``x`` (n, k) float32, answers ``y`` (n,) bool,
     ``day`` (n,) int64 for intervals, ``next_return`` (n,) float64, and ``rows``, the slice of
-    the features that it is."""
+    the features that it is.
+    """
 
     rows: slice
     x: np.ndarray
@@ -57,7 +58,8 @@ class PreparedData:
     @cached_property
     def baselines(self) -> dict[str, np.ndarray]:
         """Decisions (n,) bool on the test part of ``majority``, ``rule``, ``hour rule`` and
-        ``logistic regression``, all fitted on the training part."""
+        ``logistic regression``, all fitted on the training part.
+        """
         rules = simple_rules(self.features, self.target, self.train.rows)
         linear = train_seeds(self, sizes=(), seeds=(0,))[0]
         decided = {name: rule[self.test.rows] for name, rule in rules.items()}
@@ -89,7 +91,7 @@ def prepare(
     embargo: rows left out between the parts, one window unless given, so that no part has
     seen a candle of another.
 
-    Raises: ValueError for an unknown target or scaling, and if a part would be empty.
+    Raises ValueError for an unknown target or scaling, and if a part would be empty.
     Taught in chapter 13.
 
     >>> from quantlab.market import synthetic_candles
@@ -123,7 +125,7 @@ def train_seeds(
 
     sizes: widths of the hidden layers, () for logistic regression; options as `TradingModel.fit`.
 
-    Raises: ValueError if there is no seed, and as `TradingModel`.
+    Raises ValueError if there is no seed, and as `TradingModel`.
     Taught in chapter 14.
 
     >>> from quantlab.market import synthetic_candles
@@ -164,7 +166,7 @@ def profit(
     nothing, a turn from long to short pays twice. The first position is bought, the last is
     sold.
 
-    Raises: ValueError for other shapes, NaN, or a negative fee.
+    Raises ValueError for other shapes, NaN, or a negative fee.
     Taught in chapter 14.
 
     >>> gained, turnover = profit([1, 1, -1], [0.01, 0.02, -0.01], fee=0.001)

@@ -28,11 +28,19 @@ from quantlab import (
     snr_db,
 )
 
-kmeans1d = pytest.importorskip("kmeans1d", reason="no kmeans1d")
-ml_dtypes = pytest.importorskip("ml_dtypes", reason="no ml_dtypes")
 RNG = np.random.default_rng
 STEADY = settings(deadline=None, derandomize=True)  # a first call may compile
 FLOATS = {"e4m3": "float8_e4m3fn", "e5m2": "float8_e5m2", "e2m1": "float4_e2m1fn"}
+
+
+@pytest.fixture(scope="module")
+def kmeans1d():
+    return pytest.importorskip("kmeans1d", reason="no kmeans1d: exact k-means has no oracle")
+
+
+@pytest.fixture(scope="module")
+def ml_dtypes():
+    return pytest.importorskip("ml_dtypes", reason="no ml_dtypes: small floats have no oracle")
 
 
 def cost(x, levels):
@@ -64,7 +72,7 @@ FAMILIES = ("normal", "laplace", "t3", "lognormal", "relu", "far apart", "one ou
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("k", [1, 2, 3, 16, 64])
-def test_exact_kmeans_is_as_good_as_the_oracle(name, k):
+def test_exact_kmeans_is_as_good_as_the_oracle(kmeans1d, name, k):
     x = draw(name, 3000)
     levels = kmeans_levels(x, k, method="exact")
     assert levels.shape == (k,) and (np.diff(levels) > 0).all()
@@ -248,7 +256,7 @@ def test_nf4_is_the_published_table():
 
 
 @pytest.mark.parametrize("name", list(FLOATS))
-def test_float_levels_over_all_codes(name):
+def test_float_levels_over_all_codes(ml_dtypes, name):
     kind = getattr(ml_dtypes, FLOATS[name])
     codes = np.arange(16 if name == "e2m1" else 256, dtype=np.uint8)
     every = codes.view(kind).astype(np.float32)
@@ -256,7 +264,7 @@ def test_float_levels_over_all_codes(name):
 
 
 @pytest.mark.parametrize("name", list(FLOATS))
-def test_nearest_float_is_the_ieee_one(name):
+def test_nearest_float_is_the_ieee_one(ml_dtypes, name):
     levels = float_levels(name)
     middle = ((levels[1:].astype(np.float64) + levels[:-1]) / 2).astype(np.float32)  # exact ties
     near = [np.nextafter(middle, np.float32(s)) for s in (-np.inf, np.inf)]

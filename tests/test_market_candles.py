@@ -163,7 +163,7 @@ def test_damaged_and_poisoned_caches_are_refused(candles, tmp_path):
         load_cache(tmp_path / "other.npz")
 
 
-def test_recorded_poisoned_cache_is_refused(recordings, tmp_path):
+def test_recorded_poisoned_cache_is_refused(recordings):
     text = (recordings / "fixtures" / "poisoned_cache_BTCUSDT_5m.csv").read_text().splitlines()
     rows = [line.split(",") for line in text[1:]]
     start = np.array([row[0][:19] for row in rows], "M8[ms]").astype(np.int64)

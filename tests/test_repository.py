@@ -2,8 +2,10 @@
 
 import ast
 import graphlib
+import importlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -156,6 +158,52 @@ def test_style(command):
         text=True,
     )
     assert not done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def biome():
+    program = shutil.which("biome", path=str(Path(sys.executable).parent))
+    if program is None:
+        pytest.skip("no biome: the JavaScript is not linted (it comes with the test extra)")
+    return program
+
+
+def test_javascript_style(biome):
+    done = subprocess.run(
+        [biome, "lint", "--error-on-warnings", "--max-diagnostics=50", "."],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert not done.returncode, done.stdout + done.stderr
+    seen = int(re.search(r"Checked (\d+) files", done.stdout + done.stderr)[1])
+    assert seen == sum(p.suffix == ".js" for p in tracked())
+
+
+def test_a_widget_carries_every_name_that_its_javascript_uses(biome, tmp_path):
+    """A module beside the Python is joined with its parts: nothing in it may be undeclared."""
+    for file in (ROOT / "quantlab" / "teach").glob("*.py"):
+        module = importlib.import_module(f"quantlab.teach.{file.stem}")
+        for kind in vars(module).values():
+            if isinstance(kind, type) and isinstance(script := getattr(kind, "_esm", None), str):
+                (tmp_path / f"{kind.__name__}.js").write_text(script, "utf8")
+    assert len(list(tmp_path.iterdir())) > 2
+    rule = "correctness/noUndeclaredVariables"
+    done = subprocess.run(
+        [biome, "lint", "--error-on-warnings", f"--only={rule}", "."],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert not done.returncode, done.stdout + done.stderr
+
+
+def test_docstrings_name_what_they_raise_in_one_way():
+    """As a sentence: "Raises ValueError for ...". Ruff holds the rest of the form."""
+    headed = r"^ *(?:Args|Parameters|Returns|Raises|Examples?):? *$|\bRaises:"
+    for path in SOURCES:
+        found = re.search(headed, path.read_text("utf8"), flags=re.M)
+        assert not found, f"{name(path)}: {found[0].strip()}"
 
 
 def test_table_of_contents_lists_files_in_order():

@@ -36,7 +36,7 @@ def test_parts_are_the_chapters_own_steps(candles, data):
         np.testing.assert_array_equal(part.next_return, features.next_return[rows])
 
 
-def test_no_part_sees_a_candle_of_another(candles, data):
+def test_no_part_sees_a_candle_of_another(data):
     """Windows of the later part begin after the last target of the earlier one."""
     for earlier, later in ((data.train, data.validation), (data.validation, data.test)):
         last_target = earlier.rows.stop - 1 + 1  # rows are consecutive candles here

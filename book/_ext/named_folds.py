@@ -1,5 +1,6 @@
 """A folded cell says what it holds: "Show the code: the figure" for a cell that begins with
-`# The figure`."""
+`# The figure`.
+"""
 
 import re
 

@@ -390,7 +390,8 @@ def _forward(layers, n_in, n_out, address, samples=1):
     @intrinsic
     def forward(typingctx, x, at, out, out_at):
         """Samples at x[at:], one after the other; logits to out[out_at:], but the only logit of
-        a single sample is returned."""
+        a single sample is returned.
+        """
 
         def emit(context, b, signature, args):
             kinds = signature.args

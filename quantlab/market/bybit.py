@@ -275,7 +275,7 @@ def fetch_klines(
     ``cache=True`` adds the closed candles to the reader's cache, a path to one in that folder.
     Gaps stay gaps: see ``Candles.gaps``.
 
-    Raises: ``ValueError`` for arguments that cannot be meant; ``BybitError`` and its subclasses
+    Raises ``ValueError`` for arguments that cannot be meant; ``BybitError`` and its subclasses
     ``NetworkError``, ``ApiError``, ``GeoBlockedError``, ``IPBannedError``, ``ForbiddenError`` and
     ``BadPayloadError``; ``CacheError`` if the cache is corrupt.
 
@@ -387,7 +387,7 @@ def load_candles(
     simulator. QUANTLAB_OFFLINE=1 (without a URL) goes to the simulator at once. A fall-back
     prints a line that begins with "fall-back" and repeats it in ``source.note``.
 
-    Raises: ``ValueError`` for bad arguments, ``ApiError`` if the exchange does not know the symbol.
+    Raises ``ValueError`` for bad arguments, ``ApiError`` if the exchange does not know the symbol.
 
     Taught in chapter 14.
     """

@@ -86,7 +86,7 @@ class Candles:
     to 66 s.
     A missing candle is a gap: it is reported, never filled.
 
-    Raises: ``CandleError`` for unequal lengths, values that are not finite, prices that are not
+    Raises ``CandleError`` for unequal lengths, values that are not finite, prices that are not
     positive, starts off the grid or not increasing, a low above or a high below the body, and an
     open that differs from the close of the candle directly before it.
 
@@ -234,7 +234,7 @@ def save_cache(candles: Candles, path: str | Path, now: int) -> None:
     ``now`` is the exchange's time in ms; a candle that closes later is open and refused. Rows
     that are already there must agree.
 
-    Raises: ``CacheError`` if a candle is open, the two disagree, or the file is corrupt.
+    Raises ``CacheError`` if a candle is open, the two disagree, or the file is corrupt.
     """
     path = Path(path)
     if not len(candles):
@@ -284,7 +284,7 @@ def _join(old: Candles, new: Candles, path: Path) -> dict[str, np.ndarray]:
 def load_cache(path: str | Path) -> Candles:
     """Candles of a cache file, after its metadata, its checksum and every row were checked.
 
-    Raises: ``FileNotFoundError`` without a file; ``CacheError`` if anything does not fit.
+    Raises ``FileNotFoundError`` without a file; ``CacheError`` if anything does not fit.
     """
     path = Path(path)
     if not path.exists():

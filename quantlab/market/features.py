@@ -83,7 +83,7 @@ def candle_features(candles: Candles, window: int | None = None) -> Features:
     Targets: is the next candle's range above the median known now; is it usual, within a factor
     of 1.6 of that median; does the next candle close above its open.
 
-    Raises: ``ValueError`` if window < 12 or fewer than window candles came.
+    Raises ``ValueError`` if window < 12 or fewer than window candles came.
 
     Taught in chapter 13.
 
@@ -151,7 +151,7 @@ def chronological_split(
     ``embargo`` rows are left out after training and after validation, so that no window of a
     later part reaches into an earlier one.
 
-    Raises: ``ValueError`` for a number of rows or an embargo that is not an integer, fractions
+    Raises ``ValueError`` for a number of rows or an embargo that is not an integer, fractions
     that are not positive or add to more than 1, or if a part would be empty.
 
     Taught in chapter 13.
@@ -193,7 +193,7 @@ class FeatureScaler:
     logarithm of the columns that are never negative (ranges, volumes), then ``zscore``; a zero
     takes the smallest positive training value. A constant column becomes 0.
 
-    Raises: ``ValueError`` for x that is not a finite matrix of the width that ``fit`` saw, or
+    Raises ``ValueError`` for x that is not a finite matrix of the width that ``fit`` saw, or
     values so huge that their spread or their scaled value is not a finite float32.
 
     Taught in chapter 13.
@@ -298,7 +298,7 @@ def simple_rules(
     against this one. ``hour rule``: the mean of the last hour instead of the last candle, with
     the threshold that is right most often on the training rows (for the direction, the return).
 
-    Raises: ``ValueError`` for an unknown target or no training rows.
+    Raises ``ValueError`` for an unknown target or no training rows.
 
     Taught in chapter 13.
 

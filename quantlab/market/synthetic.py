@@ -39,7 +39,7 @@ def synthetic_candles(
     constants are tuned to 5-minute candles; other intervals scale the moves with the square root
     of time. No row of any market is in here.
 
-    Raises: ``ValueError`` if n < 1, or for months, whose length varies.
+    Raises ``ValueError`` if n < 1, or for months, whose length varies.
 
     Source: Cont (2001), "Empirical properties of asset returns", for the facts. Taught in
     chapter 13.

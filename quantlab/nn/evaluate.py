@@ -31,7 +31,7 @@ def decisions(logits: np.ndarray) -> np.ndarray:
 def accuracy(logits: np.ndarray, y: np.ndarray) -> float:
     """Return the share of right decisions in percent.
 
-    Shapes: logits (n,) or (n, k), y (n,). Raises: ValueError if the rows differ.
+    Shapes: logits (n,) or (n, k), y (n,). Raises ValueError if the rows differ.
     Taught in chapter 14.
 
     >>> accuracy(np.array([1.0, -1.0, 3.0, 2.0]), np.array([1, 0, 0, 1]))
@@ -49,7 +49,7 @@ def accuracy(logits: np.ndarray, y: np.ndarray) -> float:
 def agreement(logits_a: np.ndarray, logits_b: np.ndarray) -> float:
     """Return the share of rows, in percent, on which two models decide the same.
 
-    Raises: ValueError if the rows differ. Taught in chapter 14.
+    Raises ValueError if the rows differ. Taught in chapter 14.
 
     >>> agreement(np.array([1.0, -1.0, 3.0, 2.0]), np.array([0.1, 0.1, 5.0, 9.0]))
     75.0
@@ -68,7 +68,7 @@ def block_interval(
     correct (n,), or (seeds, n) with one row per trained model: True/False, or shares between 0
     and 1. blocks (n,) integer labels such as day numbers. Given (seeds, n), every bootstrap
     sample draws days and models: the interval is about a model trained anew and met on new days.
-    Raises: ValueError if the shapes differ or there are fewer than 2 blocks.
+    Raises ValueError if the shapes differ or there are fewer than 2 blocks.
     Source: Efron and Tibshirani 1993, percentile interval; blocks as in Kunsch 1989; two factors
     at once as in Owen 2007 (arXiv 0712.1111). Taught in chapter 14.
 

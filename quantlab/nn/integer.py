@@ -28,7 +28,7 @@ class IntegerLayer:
     largest input code. multiplier, shift (out,) int64; None in a last layer, which returns its
     accumulators. zero_point, low, high: the grid of the next layer's inputs.
 
-    Raises: ValueError if a possible input could carry an accumulator beyond int32.
+    Raises ValueError if a possible input could carry an accumulator beyond int32.
     Source: Jacob et al. 2018 (arXiv 1712.05877), section 2.4. Taught in chapter 9.
     """
 
@@ -157,7 +157,7 @@ def integer_model(
     (one rounding), the ReLU into the clamp. The last layer returns its accumulators, or with
     `output` (one grid for all outputs) codes on that grid; `predict_logits` scales them once.
 
-    Raises: ValueError for dynamic or float inputs, blocked or binary layers, an accumulator that
+    Raises ValueError for dynamic or float inputs, blocked or binary layers, an accumulator that
     could overflow (names K) and a bias beyond int32.
     Source: Jacob et al. 2018 (arXiv 1712.05877), section 2. Taught in chapter 9.
 

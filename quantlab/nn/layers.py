@@ -34,7 +34,7 @@ class LinearLayer:
     Shapes: weight (out, in), bias (out,); row c of the weight is output channel c, so
     "per channel" is axis 0 everywhere in the course.
 
-    Raises: ValueError if the shapes do not belong together or a value is not finite.
+    Raises ValueError if the shapes do not belong together or a value is not finite.
     Source: ONNX Gemm with transB=1. Taught in chapter 1.
 
     >>> layer = LinearLayer([[1.0, 2.0], [0.0, -1.0]], [0.5, 0.0])
@@ -115,7 +115,7 @@ class QuantizedLinearLayer:
     `forward` simulates: float32 arithmetic on values that lie on the grids. `integer_forward`
     multiplies the codes themselves. They are the same sum, rounded in another order.
 
-    Raises: ValueError if bias and weight do not belong together.
+    Raises ValueError if bias and weight do not belong together.
     Source: Jacob et al. 2018 (arXiv 1712.05877), section 2. Taught in chapter 10.
 
     >>> w = np.float32([[0.6, -1.0]])
@@ -199,7 +199,7 @@ class QuantizedLinearLayer:
     def integer_forward(self, x: np.ndarray) -> np.ndarray:
         """Multiply codes in int32, then scale once: equal to `forward` up to float32 rounding.
 
-        Raises: ValueError for a weights-only layer or blocked weights, whose products carry
+        Raises ValueError for a weights-only layer or blocked weights, whose products carry
         no common scale.
         """
         x = check_rows("QuantizedLinearLayer.integer_forward", x, self.weight.shape[1])
@@ -242,7 +242,7 @@ class BinaryLinearLayer:
     weights is a constant and joins the bias, as a zero point does. Fits in the layers of a
     QuantizedModel.
 
-    Raises: ValueError if weight, bias and center do not belong together.
+    Raises ValueError if weight, bias and center do not belong together.
     Source: Rastegari et al. 2016 (arXiv 1603.05279), section 3.2. Taught in chapter 8.
 
     >>> layer = BinaryLinearLayer(binarize([[1.0, -3.0]]), np.zeros(1, np.float32))

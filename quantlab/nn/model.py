@@ -75,7 +75,7 @@ class TradingModel(Model):
     parameters. Weights are He-initialized from the seed, so an untrained model already
     predicts (at chance). `layers` is a plain list of LinearLayer and may be edited.
 
-    Raises: ValueError if sizes are not two or more positive integers.
+    Raises ValueError if sizes are not two or more positive integers.
     Taught in chapter 1, trained on candles in chapter 14.
 
     >>> rng = np.random.default_rng(0)
@@ -172,7 +172,7 @@ class TradingModel(Model):
         held-out loss. `history` holds train_loss, validation_loss and seconds per epoch.
         `options` say how; `changes` are its fields by name, as in fit(x, y, epochs=5).
 
-        Raises: ValueError for wrong shapes, labels, NaN, options, or a loss that diverges.
+        Raises ValueError for wrong shapes, labels, NaN, options, or a loss that diverges.
         Taught in chapter 14.
         """
         rows, held_out = split_rows(

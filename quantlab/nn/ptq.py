@@ -184,7 +184,7 @@ def post_training_quantize(
     memory), or what `observe` returned. With `dynamic` every row has a grid of its own.
     activation_bits=None quantizes weights only; then, and with dynamic, calibration may be None.
 
-    Raises: ValueError if calibration rows are missing or have another width than the model,
+    Raises ValueError if calibration rows are missing or have another width than the model,
     or weight_bits does not fit the layers; and what `choose_params` raises.
     Source: Krishnamoorthi 2018 (arXiv 1806.08342), section 3. Taught in chapter 10.
 

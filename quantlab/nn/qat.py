@@ -91,7 +91,7 @@ def quantization_aware_train(
     state before the first step is a candidate too: on held-out loss the result is never worse
     than rounding alone. The given model is not changed.
 
-    Raises: ValueError as `TradingModel.fit` and `choose_params`.
+    Raises ValueError as `TradingModel.fit` and `choose_params`.
     Source: Bengio, Leonard, Courville 2013 (arXiv 1308.3432); Jacob et al. 2018 (arXiv
     1712.05877), section 3. Taught in chapter 11.
 

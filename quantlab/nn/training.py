@@ -28,7 +28,7 @@ class TrainingOptions:
     `learning_rate`; stop after `patience` epochs without a lower held-out loss. `weight_decay`
     is decoupled and leaves biases alone. `seed` shuffles the rows; None takes the model's.
 
-    Raises: ValueError for epochs, batch_size, patience or a seed that are not integers in range,
+    Raises ValueError for epochs, batch_size, patience or a seed that are not integers in range,
     a learning_rate that is not above 0, a weight_decay that is negative; NaN in any of them.
     Taught in chapter 11.
 
@@ -240,7 +240,7 @@ def train(
     rows and held_out are (x (n, n_0) float32, y (n,)). With held-out rows, theta ends at the
     epoch of the lowest held-out loss, and training stops after `patience` epochs without one.
     The same seed gives the same bits; only history["seconds"] differs between runs.
-    Raises: ValueError if the loss stops being finite.
+    Raises ValueError if the loss stops being finite.
     """
     x, y = rows
     rng = np.random.default_rng(options.seed)
