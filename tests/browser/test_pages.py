@@ -1,16 +1,28 @@
 """Every built page as a reader meets it: no network, every control moved, light, dark, phone."""
 
+import json
+import re
+from pathlib import Path
 from statistics import median
 
 import pytest
 from harness import CONTRAST, SEEN, SWEEP, WANDER, WIDE, visit
+
+ROOT = Path(__file__).resolve().parents[2]
+QUIZ = r'Quiz\(\s*r?"""(.*?)"""'
 
 
 def addresses(book, site, path):
     return {"http": f"{site}/{path}", "file": (book / path).resolve().as_uri()}
 
 
+VIEW = 'script[type="application/vnd.jupyter.widget-view+json"]'
+
+
 def explorers(page):
+    """What was drawn, one for each view that the page holds; predictions are views too."""
+    views, drawn = page.query_selector_all(VIEW), page.query_selector_all(".ql")
+    assert len(drawn) >= len(views), f"{page.url}: {len(views)} views, {len(drawn)} drawn"
     return page.query_selector_all(".ql:not(.ql-predict)")
 
 
@@ -145,9 +157,19 @@ def test_still_picture_without_javascript(browser, book, path):
             assert still.evaluate("e => e.complete && e.naturalWidth") > 100
 
 
+def quiz_questions(path) -> int:
+    """How many questions the page's notebook asks."""
+    source = (ROOT / path).with_suffix(".ipynb")
+    cells = json.loads(source.read_text("utf8"))["cells"] if source.exists() else []
+    text = "\n".join("".join(c["source"]) for c in cells)
+    return sum(len(re.findall(r"^\? ", quiz, re.M)) for quiz in re.findall(QUIZ, text, re.S))
+
+
 def test_every_quiz_choice_explains_itself(browser, book, site, path):
     with visit(browser, addresses(book, site, path)["http"]) as (page, problems):
-        for question in page.query_selector_all(".ql-quiz li"):
+        questions = page.query_selector_all(".ql-quiz li")
+        assert len(questions) == quiz_questions(path)
+        for question in questions:
             choices = question.query_selector_all("details")
             for choice in choices:
                 choice.query_selector("summary").press("Enter")
