@@ -13,7 +13,7 @@ def first_index(mask: np.ndarray) -> str:
     return str(index[0]) if len(index) == 1 else str(index)
 
 
-def real_array(x: Any, function: str, name: str = "x") -> np.ndarray:
+def real_array(x: Any, function: str, name: str = "x", infinite: bool = False) -> np.ndarray:
     """Any real array-like as a non-empty, finite array of its own dtype."""
     parts = x if isinstance(x, (list, tuple)) else [x]
     masked = sum(np.ma.count_masked(a) for a in parts if isinstance(a, np.ma.MaskedArray))
@@ -44,6 +44,8 @@ def real_array(x: Any, function: str, name: str = "x") -> np.ndarray:
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         is_nan = np.isnan(array)
         bad, what = (is_nan, "NaN") if is_nan.any() else (np.isinf(array), "infinite")
+        if infinite and what == "infinite":
+            return array
         count = int(bad.sum())
         raise ValueError(
             f"{function}: {name} has {count} {what} value{'s' * (count > 1)} "

@@ -6,9 +6,9 @@ Taught in chapter 8.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from quantlab import _checks, kernels
 
@@ -70,7 +70,7 @@ class BinaryTensor:
         signs = 2 * bits.astype(np.int8) - 1
         return signs if self.axis == 0 else signs.T
 
-    def dequantize(self) -> np.ndarray:
+    def dequantize(self) -> npt.NDArray[np.float32]:
         """alpha * sign, float32, in the shape of the matrix."""
         return self.signs * (self.alpha[:, None] if self.axis == 0 else self.alpha)
 
@@ -78,7 +78,7 @@ class BinaryTensor:
         return f"BinaryTensor(shape={self.shape}, axis={self.axis}, {self.nbytes} bytes)"
 
 
-def binarize(w: Any, axis: int = 0) -> BinaryTensor:
+def binarize(w: npt.ArrayLike, axis: int = 0) -> BinaryTensor:
     """sign(w) with sign(0) = +1, and alpha = mean abs(w) for each channel along `axis`.
 
     w: real matrix; weights (out, in) and inputs (rows, in) both take axis=0, and are packed along
@@ -101,7 +101,7 @@ def binarize(w: Any, axis: int = 0) -> BinaryTensor:
     return BinaryTensor(kernels.pack_signs(rows), alpha, w.shape, axis)
 
 
-def xnor_matmul(a: BinaryTensor, b: BinaryTensor) -> np.ndarray:
+def xnor_matmul(a: BinaryTensor, b: BinaryTensor) -> npt.NDArray[np.int32]:
     """The product of the signs: a (M, K) times b (N, K) transposed, (M, N) int32, exact.
 
     Both are packed along K, whatever K is: rows of inputs and rows of weights (out, in), as in

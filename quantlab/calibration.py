@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from quantlab import _checks, kernels
 from quantlab.scheme import QuantizationParams, QuantizationScheme, code_range, scale_shape
@@ -21,7 +23,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def choose_params(
-    x: Any,
+    x: npt.ArrayLike,
     scheme: QuantizationScheme,
     bits: int = 8,
     *,
@@ -374,7 +376,7 @@ def aciq_clip(bits: int, distribution: str) -> float:
     return float(optimize.brentq(slope, 0, 40, xtol=1e-12))
 
 
-_METHODS = {
+_METHODS: dict[str, Callable[..., Any]] = {
     "minmax": _minmax,
     "percentile": _percentile,
     "mse": _mse,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from quantlab import _checks, kernels
 from quantlab.calibration import absmax_scale
@@ -28,7 +28,7 @@ _EXACT = 1 << 14  # up to here the exact search takes less time than it takes to
 # --- levels that follow the data
 
 
-def kmeans_levels(x: Any, k: int, *, method: str = "auto") -> np.ndarray:
+def kmeans_levels(x: npt.ArrayLike, k: int, *, method: str = "auto") -> npt.NDArray[np.float64]:
     """The k levels of least squared error for the values x (Lloyd-Max for an empirical density).
 
     x: real array, any shape. Returns rising float64 levels in units of x, shape (k,), or fewer
@@ -112,7 +112,9 @@ class SortedCells:
         return counts, np.diff(self.sums[cuts]) + counts * self.middle
 
 
-def learn_levels(x: Any, levels: Any, steps: int = 100, learning_rate: float = 1.0) -> np.ndarray:
+def learn_levels(
+    x: npt.ArrayLike, levels: npt.ArrayLike, steps: int = 100, learning_rate: float = 1.0
+) -> npt.NDArray[np.float64]:
     """`levels` after gradient descent on the mean squared error of x.
 
     x: real array, any shape; levels: rising starting levels (k,). Each step moves level j by
@@ -141,7 +143,7 @@ def learn_levels(x: Any, levels: Any, steps: int = 100, learning_rate: float = 1
 # --- levels that follow a law
 
 
-def lloyd_max_levels(distribution: str, k: int) -> np.ndarray:
+def lloyd_max_levels(distribution: str, k: int) -> npt.NDArray[np.float64]:
     """The k levels of least mean squared error for a known density of mean 0 and variance 1.
 
     distribution: "normal" or "laplace"; k: 1 to 1024. Returns rising float64 levels (k,), in
@@ -218,7 +220,9 @@ def _centroid_error(distribution: str, levels: np.ndarray, odd: int):
     return levels - mean, slope
 
 
-def log_levels(x: Any, bits: int, *, rounding: str = "nearest") -> np.ndarray:
+def log_levels(
+    x: npt.ArrayLike, bits: int, *, rounding: str = "nearest"
+) -> npt.NDArray[np.float32]:
     """Zero and powers of two down from the largest magnitude of x: a multiply becomes a shift.
 
     x: real array; bits: 1 to 16. Returns 2**bits - 1 rising float32 levels, 0 and
@@ -247,7 +251,7 @@ def log_levels(x: Any, bits: int, *, rounding: str = "nearest") -> np.ndarray:
     return np.concatenate([-powers[::-1], [0.0], powers]).astype(np.float32)
 
 
-def float_levels(name: str) -> np.ndarray:
+def float_levels(name: str) -> npt.NDArray[np.float32]:
     """All finite values of a small floating-point format, as rising float32 levels.
 
     name: "e4m3" (253 levels up to 448, no infinity), "e5m2" (247, up to 57344), "e2m1" (15, up
@@ -323,11 +327,11 @@ class CodebookTensor:
         scales = 0 if self.scale.size == 1 and self.scale.item() == 1 else self.scale.nbytes
         return math.ceil(self.codes.size * self.bits / 8) + self.levels.nbytes + scales
 
-    def pack(self) -> np.ndarray:
+    def pack(self) -> npt.NDArray[np.uint8]:
         """The codes as a bitstream (uint8), first code in the lowest bits."""
         return kernels.pack(self.codes.reshape(-1), self.bits)
 
-    def dequantize(self) -> np.ndarray:
+    def dequantize(self) -> npt.NDArray[np.float32]:
         """levels[codes] * scale, float32, in the shape of the codes."""
         data, small = self.params.normal_form(self.shape)
         out = np.empty(data, np.float32)
@@ -342,9 +346,9 @@ class CodebookTensor:
 
 
 def quantize_codebook(
-    x: Any,
-    levels: Any,
-    scale: Any = 1.0,
+    x: npt.ArrayLike,
+    levels: npt.ArrayLike,
+    scale: npt.ArrayLike = 1.0,
     *,
     axis: int | None = None,
     block_size: int | None = None,
@@ -384,7 +388,7 @@ def quantize_codebook(
     return CodebookTensor(codes.reshape(x.shape), levels, params)
 
 
-def _rising(levels: Any, function: str, dtype: type = np.float32) -> np.ndarray:
+def _rising(levels: npt.ArrayLike, function: str, dtype: type = np.float32) -> np.ndarray:
     """`levels` as an array (k,) of `dtype`, each larger than the one before."""
     _checks.float32_array(levels, function, "levels")
     levels = np.asarray(levels, dtype)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, overload
 
 import numpy as np
+import numpy.typing as npt
 
 from quantlab import _checks, kernels
 from quantlab.kernels import reference
 from quantlab.scheme import QuantizationParams, checked_params
 from quantlab.tensor import inside
+
+_Array = Sequence[float] | npt.NDArray[Any]
 
 
 def _pair(x: Any, y: Any, function: str) -> tuple[np.ndarray, np.ndarray]:
@@ -23,7 +27,7 @@ def _pair(x: Any, y: Any, function: str) -> tuple[np.ndarray, np.ndarray]:
     return pair[0], pair[1]
 
 
-def mse(x: Any, y: Any) -> float:
+def mse(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     """Mean squared error, in squared units of x, accumulated in float64.
 
     x, y: real arrays of one shape. Raises ValueError for NaN, infinity or unequal shapes.
@@ -36,7 +40,7 @@ def mse(x: Any, y: Any) -> float:
     return float(np.mean((x - y) ** 2))
 
 
-def max_error(x: Any, y: Any) -> float:
+def max_error(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     """Largest absolute error, in units of x.
 
     x, y: real arrays of one shape. Raises ValueError for NaN, infinity or unequal shapes.
@@ -49,7 +53,7 @@ def max_error(x: Any, y: Any) -> float:
     return float(np.max(np.abs(x - y)))
 
 
-def snr_db(x: Any, y: Any) -> float:
+def snr_db(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
     """Signal-to-noise ratio 10 log10(sum x^2 / sum (x - y)^2) in decibels.
 
     x: the signal, y: its quantized version, one shape. Plus infinity only for identical arrays;
@@ -79,7 +83,7 @@ class Measure(NamedTuple):
     saturation: float
 
 
-def measure(x: Any, params: QuantizationParams) -> Measure:
+def measure(x: npt.ArrayLike, params: QuantizationParams) -> Measure:
     """Mean squared error, SNR and saturation rate of x on a grid, in one pass over x.
 
     x: real array that `params` fits; nothing of its size is allocated, so sweeps over many grids
@@ -107,43 +111,54 @@ def measure(x: Any, params: QuantizationParams) -> Measure:
     return Measure(float(noise / x.size), float(snr), float(beyond / x.size))
 
 
+@overload
+def predicted_snr_db(bits: float, crest_factor: float) -> float: ...
+@overload
+def predicted_snr_db(bits: _Array, crest_factor: _Array | float) -> npt.NDArray[np.float64]: ...
+@overload
+def predicted_snr_db(bits: float, crest_factor: _Array) -> npt.NDArray[np.float64]: ...
 def predicted_snr_db(bits: Any, crest_factor: Any) -> Any:
     """SNR that the uniform-noise law promises: 6.02 bits + 4.77 - 20 log10(crest factor), in dB.
 
     bits: number or array; crest_factor: clip / rms, dimensionless, > 0.
-    Raises ValueError for a crest factor that is not positive.
+    Raises ValueError for NaN, infinity and a crest factor that is not positive.
     Source: Bennett 1948, noise variance step^2 / 12. Taught in chapter 2.
 
     >>> round(predicted_snr_db(8, 1.0), 2), round(predicted_snr_db(8, 4.0), 2)
     (52.94, 40.89)
     """
-    crest = np.asarray(crest_factor, dtype=np.float64)
+    me = "predicted_snr_db"
+    crest = _checks.float64_array(crest_factor, me, "crest_factor")
     if not (crest > 0).all():
         raise ValueError(
-            f"predicted_snr_db: crest_factor is {crest_factor}; expected clip / rms, "
-            "a positive number"
+            f"{me}: crest_factor is {crest_factor}; expected clip / rms, a positive number"
         )
-    bits = np.asarray(bits, dtype=np.float64)
+    bits = _checks.float64_array(bits, me, "bits")
     snr = 20 * np.log10(2) * bits + 10 * np.log10(3) - 20 * np.log10(crest)
     return float(snr) if snr.ndim == 0 else snr
 
 
+@overload
+def flip_probability(snr_db: float) -> float: ...
+@overload
+def flip_probability(snr_db: _Array) -> npt.NDArray[np.float64]: ...
 def flip_probability(snr_db: Any) -> Any:
     """Probability that noise flips the sign of a zero-mean Gaussian output.
 
-    snr_db: number or array, in dB. Returns arctan(10^(-SNR/20)) / pi, between 0 and 1/2.
+    snr_db: number or array, in dB, infinite where nothing was lost. Returns
+    arctan(10^(-SNR/20)) / pi, between 0 and 1/2. Raises ValueError for NaN.
     Source: the angle between two correlated Gaussians. Taught in chapter 6.
 
     >>> [round(100 * flip_probability(snr), 2) for snr in (10, 20, 30, 40)]
     [9.75, 3.17, 1.01, 0.32]
     """
-    snr = np.asarray(snr_db, dtype=np.float64)
+    snr = _checks.real_array(snr_db, "flip_probability", "snr_db", infinite=True).astype(float)
     with np.errstate(over="ignore"):
         p = np.arctan(10 ** (-snr / 20)) / np.pi
     return float(p) if p.ndim == 0 else p
 
 
-def saturation_rate(x: Any, params: QuantizationParams) -> float:
+def saturation_rate(x: npt.ArrayLike, params: QuantizationParams) -> float:
     """Share of the values that the clamp moves, between 0 and 1.
 
     x: real array that `params` fits. On the binary grid: the share with abs(x) > 2 scale, where

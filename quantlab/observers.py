@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from quantlab import _checks
 from quantlab.calibration import checked_choice, choose_params, groups_of
@@ -30,9 +31,10 @@ class MinMaxObserver:
     def __init__(self, axis: int | None = None) -> None:
         self.axis = axis
         self.count = 0  # values seen, all channels together
-        self.low = self.high = self.total = None  # (C,), or (1,) per tensor; total of abs(x)
+        # (C,), or (1,) per tensor; total of abs(x)
+        self.low = self.high = self.total = np.empty(0)
 
-    def update(self, x: Any) -> MinMaxObserver:
+    def update(self, x: npt.ArrayLike) -> MinMaxObserver:
         """Take one piece: real array, any shape; returns the observer."""
         me = "MinMaxObserver.update"
         x = _checks.float32_array(x, me)
@@ -120,22 +122,22 @@ class HistogramObserver:
         """Width of one bin in units of the data; 0 before the first value that is not zero."""
         return 0.0 if self.exponent is None else math.ldexp(2 / self.bins, self.exponent)
 
-    def update(self, x: Any) -> HistogramObserver:
+    def update(self, x: npt.ArrayLike) -> HistogramObserver:
         """Take one piece: real array, any shape; returns the observer."""
         x = _checks.float32_array(x, "HistogramObserver.update").reshape(-1)
         self.count += x.size
         self.low, self.high = min(self.low, x.min()), max(self.high, x.max())
-        x = x[x != 0]
-        self.zeros = self.count - int(self.counts.sum()) - x.size
-        if x.size:
-            self._widen(int(np.frexp(np.abs(x).max())[1]))
+        rest = x[x != 0]
+        self.zeros = self.count - int(self.counts.sum()) - rest.size
+        if rest.size:
+            exponent = self._widen(int(np.frexp(np.abs(rest).max())[1]))
             # a power of two scales exactly, so floor never puts a value into a neighbor's bin
-            unit = np.ldexp(x.astype(np.float64), -self.exponent) * (self.bins / 2)
+            unit = np.ldexp(rest.astype(np.float64), -exponent) * (self.bins / 2)
             at = np.floor(unit).astype(np.int64) + self.bins // 2
             self.counts += np.bincount(at, minlength=self.bins)
         return self
 
-    def _widen(self, exponent: int) -> None:
+    def _widen(self, exponent: int) -> int:
         if self.exponent is None:
             self.exponent = exponent
         while self.exponent < exponent:
@@ -143,6 +145,7 @@ class HistogramObserver:
             quarter = np.zeros(self.bins // 4, np.int64)
             self.counts = np.concatenate([quarter, middle, quarter])
             self.exponent += 1
+        return self.exponent
 
     def values(self, limit: int = 2**20) -> np.ndarray:
         """The data as the histogram knows them: sorted, float32, evenly spread inside each bin.

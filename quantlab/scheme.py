@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from quantlab import _checks
 
@@ -72,13 +73,26 @@ class QuantizationParams:
     [-1.5, 0.0, 6.0]
     """
 
-    scale: np.ndarray
-    zero_point: np.ndarray
+    scale: npt.NDArray[np.float32]
+    zero_point: npt.NDArray[np.int32]
     bits: int = 8
     signed: bool = True
     narrow_range: bool = False
     axis: int | None = None
     block_size: int | None = None
+
+    if TYPE_CHECKING:  # numbers and lists are taken, arrays are kept
+
+        def __init__(
+            self,
+            scale: npt.ArrayLike,
+            zero_point: npt.ArrayLike,
+            bits: int = 8,
+            signed: bool = True,
+            narrow_range: bool = False,
+            axis: int | None = None,
+            block_size: int | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         me = "QuantizationParams"
@@ -211,15 +225,17 @@ class QuantizationParams:
             return (1, blocks, size), (1, blocks, 1)
         return (blocks, size, inner), (blocks, 1, inner)
 
-    def broadcast(self, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    def broadcast(
+        self, shape: tuple[int, ...]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
         """Scale and zero point, one per element of data of `shape`.
 
         >>> QuantizationParams([0.5, 2], 0, axis=1).broadcast((1, 2))[0].tolist()
         [[0.5, 2.0]]
         """
         data, small = self.normal_form(tuple(shape))
-        pair = (self.scale, self.zero_point)
-        return tuple(np.broadcast_to(a.reshape(small), data).reshape(shape) for a in pair)
+        scale = np.broadcast_to(self.scale.reshape(small), data).reshape(shape)
+        return scale, np.broadcast_to(self.zero_point.reshape(small), data).reshape(shape)
 
     def __repr__(self) -> str:
         def show(a: np.ndarray) -> str:

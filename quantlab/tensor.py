@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from quantlab import _checks, kernels
 from quantlab.scheme import QuantizationParams, checked_params
@@ -84,7 +85,7 @@ class QuantizedTensor:
         codes = math.ceil(self.codes.size * p.bits / 8) if p.bits < 8 else self.codes.size * width
         return codes + 4 * p.scale.size + width * p.zero_point.size * bool(p.zero_point.any())
 
-    def pack(self) -> np.ndarray:
+    def pack(self) -> npt.NDArray[np.uint8]:
         """The codes as a bitstream (uint8), first code in the lowest bits.
 
         Two's complement, as ONNX packs int4; a binary +1 is a set bit. Taught in chapter 5.
@@ -98,7 +99,7 @@ class QuantizedTensor:
 
     @classmethod
     def from_packed(
-        cls, buffer: Any, params: QuantizationParams, shape: tuple[int, ...]
+        cls, buffer: npt.ArrayLike, params: QuantizationParams, shape: tuple[int, ...]
     ) -> QuantizedTensor:
         """The tensor of `shape` that `pack` turned into `buffer` (uint8).
 
@@ -121,7 +122,7 @@ class QuantizedTensor:
         )
         return cls((2 * codes - 1 if params.is_binary else codes).reshape(shape), params)
 
-    def dequantize(self) -> np.ndarray:
+    def dequantize(self) -> npt.NDArray[np.float32]:
         """scale * (code - zero_point), float32, in the shape of the codes."""
         data, small = self.params.normal_form(self.shape)
         out = np.empty(data, np.float32)
@@ -138,7 +139,7 @@ def _small(params: QuantizationParams, shape: tuple) -> tuple[np.ndarray, np.nda
     return params.scale.reshape(shape), params.zero_point.reshape(shape)
 
 
-def quantize(x: Any, params: QuantizationParams) -> QuantizedTensor:
+def quantize(x: npt.ArrayLike, params: QuantizationParams) -> QuantizedTensor:
     """The nearest code of each value: clamp(rint(x / scale) + zero_point, qmin, qmax).
 
     x: real array, any shape the scales fit. Float32 division, ties to the even integer, clamp
@@ -160,7 +161,7 @@ def quantize(x: Any, params: QuantizationParams) -> QuantizedTensor:
     return QuantizedTensor(codes.reshape(x.shape), params)
 
 
-def dequantize(q: QuantizedTensor) -> np.ndarray:
+def dequantize(q: QuantizedTensor) -> npt.NDArray[np.float32]:
     """The real values of the codes, scale * (code - zero_point), float32.
 
     Source: ONNX DequantizeLinear. Taught in chapter 2.
@@ -177,7 +178,7 @@ def dequantize(q: QuantizedTensor) -> np.ndarray:
     return q.dequantize()
 
 
-def fake_quantize(x: Any, params: QuantizationParams) -> np.ndarray:
+def fake_quantize(x: npt.ArrayLike, params: QuantizationParams) -> npt.NDArray[np.float32]:
     """The values of x moved onto the grid, float32: dequantize(quantize(x)), bit for bit.
 
     x: real array, any shape the scales fit. Raises ValueError as quantize does.
@@ -224,7 +225,9 @@ def _with_gradient(
     return x, upstream
 
 
-def ste_gradient(x: Any, params: QuantizationParams, upstream: Any) -> np.ndarray:
+def ste_gradient(
+    x: npt.ArrayLike, params: QuantizationParams, upstream: npt.ArrayLike
+) -> npt.NDArray[np.float32]:
     """Straight-through gradient: `upstream` where the clamp left the code alone, 0 elsewhere.
 
     x, upstream: real arrays of one shape; returns float32 of that shape. The mask is
@@ -240,7 +243,9 @@ def ste_gradient(x: Any, params: QuantizationParams, upstream: Any) -> np.ndarra
     return np.where(inside(x, params), upstream, np.float32(0))
 
 
-def lsq_gradient(x: Any, params: QuantizationParams, upstream: Any) -> np.ndarray:
+def lsq_gradient(
+    x: npt.ArrayLike, params: QuantizationParams, upstream: npt.ArrayLike
+) -> npt.NDArray[np.float32]:
     """d loss / d scale when the scale is learned (LSQ): one number for each scale.
 
     x, upstream (d loss / d fake_quantize(x, params)): real arrays of one shape. The derivative of
