@@ -120,6 +120,146 @@ def test_notebooks_ask_for_each_exercise_and_its_solution():
         ("01-read", lambda n, mb, gb: [n * mb / gb]),
         ("03-int4", lambda x, a: [a / 7, np.rint(np.clip(x / (a / 7), -7, 7)).tolist()]),
         ("08-binarize", lambda w: [2 * (w >= 0) - 1.0, np.mean(abs(w), axis=1).tolist()]),
+        ("01-bytes", lambda r, c, b: (r * c * b + 7) // 8 + r * 4.0),
+        ("01-bytes", lambda r, c, b: np.ceil(r * c * b / 8).astype(int) + 4 * r),
+        (
+            "01-speedup",
+            lambda b, c: (
+                sorted(b[1:] / c[1:])[len(b[1:]) // 2]
+                if len(b) % 2 == 0
+                else np.quantile(b[1:] / c[1:], 0.5)
+            ),
+        ),
+        ("02-codes", lambda x, s, z, a, b: np.minimum(np.maximum(np.round(x / s) + z, a), b)),
+        (
+            "02-codes",
+            lambda x, s, z, a, b: [int(min(max(round(float(v)) + z, a), b)) for v in x / s],
+        ),
+        (
+            "02-parameters",
+            lambda x, b: {
+                "scale": max(x.max(), 0) / (2**b - 1) - min(x.min(), 0) / (2**b - 1),
+                "zero": round(min(x.min(), 0) / (min(x.min(), 0) - max(x.max(), 0)) * (2**b - 1)),
+            },
+        ),
+        (
+            "03-noise",
+            lambda x, a, b: np.array(
+                [(a / (2 ** (b - 1) - 1)) ** 2 / 12, np.mean((x - np.clip(x, -a, a)) ** 2)]
+            ),
+        ),
+        ("03-percentile", lambda x, p: np.percentile(abs(x), [p])),
+        ("03-observer", lambda pieces: np.abs(pieces).max()),
+        ("03-observer", lambda pieces: float(max(abs(v) for piece in pieces for v in piece))),
+        (
+            "03-histogram",
+            lambda pieces, bins: [
+                np.histogram(pieces, bins, (0, edge := 2.0 ** np.ceil(np.log2(pieces.max()))))[0],
+                edge,
+            ],
+        ),
+        (
+            "04-gain",
+            lambda a, b, n: (
+                20
+                * np.log10(
+                    max(abs(a), abs(b))
+                    * (2**n - 1)
+                    / ((2 ** (n - 1) - 1) * (max(b, 0) - min(a, 0)))
+                )
+            ),
+        ),
+        (
+            "04-symmetric",
+            lambda x, b: (
+                abs(x).max() / (2 ** (b - 1) - 1),
+                np.round(x / (abs(x).max() / (2 ** (b - 1) - 1))),
+            ),
+        ),
+        ("04-fold", lambda w, p, q: (-p * (w.astype(int) - q)).sum(0)),
+        (
+            "05-channel",
+            lambda w, b: [(s := abs(r).max() / (2 ** (b - 1) - 1)) * np.rint(r / s) for r in w],
+        ),
+        (
+            "05-groups",
+            lambda w, b, n: np.hstack(
+                [ex.solution("05-channel")(w[:, j : j + n], b) for j in range(0, w.shape[1], n)]
+            ),
+        ),
+        ("05-bytes", lambda o, i, b, s: (o * i * b + 7) // 8 + o * i // s * 4),
+        (
+            "05-equalize",
+            lambda x, w, a: (x / (s := abs(x).max(0) ** a * abs(w).max(0) ** (a - 1)), w * s),
+        ),
+        (
+            "06-flips",
+            lambda a, b, p: 100 * np.mean((1 / (1 + np.exp(-a)) > p) != (1 / (1 + np.exp(-b)) > p)),
+        ),
+        ("06-dither", lambda x, s, u: np.round((x + u * s) / s) * s - u * s),
+        ("07-nearest", lambda x, levels: abs(x[:, None] - levels).argmin(axis=1)),
+        (
+            "07-power",
+            lambda x: [
+                0.0
+                if v == 0
+                else min((np.copysign(2.0**e, v) for e in range(-30, 9)), key=lambda q: abs(q - v))
+                for v in x
+            ],
+        ),
+        ("07-bytes", lambda n, b: np.ceil(n * b / 8) + 2 ** (b + 2)),
+        (
+            "07-blocks",
+            lambda w, levels, n: np.concatenate(
+                [
+                    levels[abs(r[:, None] / abs(r).max() - levels).argmin(1)] * abs(r).max()
+                    for r in w.reshape(-1, n)
+                ]
+            ).reshape(w.shape),
+        ),
+        (
+            "08-pack",
+            lambda x: [
+                [
+                    sum(int(v >= 0) << i for i, v in enumerate(r[j : j + 64]))
+                    for j in range(0, len(r), 64)
+                ]
+                for r in x
+            ],
+        ),
+        (
+            "08-product",
+            lambda a, b, k: [[k - 2 * int(np.bitwise_count(u ^ v).sum()) for v in b] for u in a],
+        ),
+        ("08-bytes", lambda o, k: o * ((k + 63) // 64 * 8 + 4)),
+        ("13-closed", lambda s, step, now: sorted(int(t) for t in s if t + step <= now)),
+        ("13-median", lambda x, n: np.median(np.lib.stride_tricks.sliding_window_view(x, n), 1)),
+        ("13-scaler", lambda x, n: ((x.T - x[:n].mean(0)[:, None]) / x[:n].std(0)[:, None]).T),
+        (
+            "13-gaps",
+            lambda t, c, s: [
+                (b - a) / a
+                for a, b, u, v in zip(c[:-1], c[1:], t[:-1], t[1:], strict=True)
+                if v - u == s
+            ],
+        ),
+        (
+            "14-flips",
+            lambda f, c, y: [
+                100 * np.mean((f > 0) == (c > 0)),
+                100 * np.mean((f[(f > 0) != (c > 0)] > 0) == y[(f > 0) != (c > 0)]),
+            ],
+        ),
+        (
+            "14-paired",
+            lambda a, b, day, drawn: np.quantile(
+                [
+                    100 * sum((a - b)[day == d].sum() for d in r) / sum((day == d).sum() for d in r)
+                    for r in drawn
+                ],
+                [0.025, 0.975],
+            ),
+        ),
     ],
 )
 def test_other_right_forms_pass(key, attempt):
