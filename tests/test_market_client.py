@@ -3,7 +3,12 @@
 import functools
 import json
 import math
+import re
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from types import SimpleNamespace
@@ -14,6 +19,7 @@ from replay import FAULTS, Replay, read_csv
 
 import quantlab.market as market
 from quantlab.market import bybit
+from quantlab.market.times import INTERVALS, floor_start, following
 
 STEP = 300_000
 T0 = 1_735_689_600_000  # 2025-01-01
@@ -35,6 +41,7 @@ def fresh(monkeypatch, tmp_path):
     """No pacing memory, no ban, no cache and no variable from elsewhere."""
     monkeypatch.setattr(bybit, "_last_call", -np.inf)
     monkeypatch.setattr(bybit, "_banned_until", {})
+    monkeypatch.setattr(bybit, "_markets", set())
     monkeypatch.setenv("QUANTLAB_CACHE", str(tmp_path))
     monkeypatch.delenv("QUANTLAB_BYBIT_URL", raising=False)
     monkeypatch.delenv("QUANTLAB_OFFLINE", raising=False)
@@ -84,8 +91,11 @@ def test_open_candle_is_dropped_by_the_time_of_the_answer(fetch):
         assert fetch(base_url=server.url).start[-1] == rows[-2][0]
 
 
-def test_answer_without_time_uses_the_local_clock_and_says_so(fetch):
-    with serve(["no-time"]) as server:
+def test_answer_without_time_uses_the_header_or_the_local_clock_and_says_so(fetch):
+    half = book()[-1][0] + STEP // 2
+    with serve(["no-time", "no-clock"], now=half) as server:
+        candles = fetch(base_url=server.url)
+        assert len(candles) == 199 and "judged by its Date header" in candles.source.note
         candles = fetch(base_url=server.url)
     assert len(candles) == 200 and "this computer's clock" in candles.source.note
 
@@ -327,6 +337,10 @@ def test_load_candles_falls_back_loudly(capsys, tmp_path, fault):
         bybit._banned_until.clear()
         (path,) = tmp_path.glob("*.npz")
         path.write_bytes(b"damaged")
+        with pytest.raises(market.BybitError):  # never invented prices after the market's
+            market.load_candles(base_url=server.url, **options)
+        bybit._banned_until.clear()
+        bybit._markets.clear()
         synthetic = market.load_candles(base_url=server.url, **options)
         out = capsys.readouterr().out
     assert synthetic.source.kind == "synthetic" and len(synthetic) == 600
@@ -396,3 +410,294 @@ def test_recorded_year_through_the_replay(fetch, recordings):
         candles = fetch(base_url=server.url, limit=2500)
     assert candles.close.tolist() == [float(row[4]) for row in rows[-2500:]]
     assert np.allclose(candles.turnover, candles.volume * candles.close)
+
+
+def span(a, b, rows=None):
+    return starts(book() if rows is None else rows)[a:b]
+
+
+TIMES = [
+    T0, T0 / 1000, T0 // 1000, T0 * 1000, T0 * 10**6, float(T0), str(T0), str(T0 // 1000),
+    "2025-01-01", "2025-01-01 00:00", "2025-01-01T01:00:00+01:00", "20250101", date(2025, 1, 1),
+    datetime(2025, 1, 1), datetime(2025, 1, 1, tzinfo=UTC), np.datetime64("2025-01-01"),
+    np.datetime64(T0, "ms"), np.int64(T0), np.float64(T0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("start", TIMES, ids=repr)
+def test_a_time_in_any_form_is_the_same_moment(fetch, start):
+    assert market.moment(start) == T0
+    if not isinstance(start, int):
+        with serve() as server:
+            assert fetch(base_url=server.url, start=start, limit=3).start.tolist() == span(0, 3)
+
+
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [("soon", "no ISO date"), ("", "no ISO date"), (True, "a bool"), (12345, "unit is unclear"),
+     (-T0, "unit is unclear"), (np.float32(T0), "a float32"), ([T0], "a list"),
+     (math.nan, "unit is unclear"), (math.inf, "unit is unclear"), (b"2025", "a bytes"),
+     (np.datetime64("NaT"), "no moment"), (np.datetime64("12000-01-01"), "1970 to 9999"),
+     (date(1969, 12, 31), "1970 to 9999"), (10**30, "unit is unclear")],
+)  # fmt: skip
+def test_a_time_that_is_unclear_is_refused_before_any_call(fetch, start, says):
+    for name in ("start", "end"):
+        with serve() as server, pytest.raises(ValueError, match=rf"{name} is .*{says}"):
+            fetch(base_url=server.url, **{name: start})
+        assert server.requests == []
+
+
+def test_pandas_times():
+    pd = pytest.importorskip("pandas")
+    assert market.moment(pd.Timestamp("2025-01-01 01:00", tz="Europe/Berlin")) == T0
+    with pytest.raises(ValueError, match="no moment"):
+        market.moment(pd.NaT)
+
+
+@pytest.mark.parametrize("limit", ["200", 1.5, True, 0, -1, math.nan, 10**9])
+def test_a_limit_is_a_whole_number(fetch, limit):
+    with pytest.raises(ValueError, match=r"limit is .*expected"):
+        fetch(limit=limit)
+    with pytest.raises(ValueError, match=r"n is .*expected"):
+        market.load_candles(n=limit)
+
+
+@pytest.mark.parametrize("symbol", ["BTC/USDT", "<b>BTC</b>", "", "BTC USDT", None, "../x"])
+def test_a_symbol_that_no_market_has(fetch, symbol):
+    with pytest.raises(ValueError, match="writes it like BTCUSDT"):
+        fetch(symbol)
+
+
+@pytest.mark.parametrize("limit", [10, 1000, 1001, 1500, 2500, 9999, None])
+@pytest.mark.parametrize("begin", [T0 - 2000 * STEP, 0, T0, T0 + 7 * STEP])
+def test_start_and_limit_give_the_oldest_rows_before_a_listing_and_across_gaps(fetch, limit, begin):
+    rows = book(skip={*range(5, 900), *range(1000, 2300)})
+    with serve(rows=rows) as server:
+        got = fetch(base_url=server.url, start=begin, limit=limit)
+    assert got.start.tolist() == [t for t in starts(rows) if t >= begin][:limit]
+    assert len(server.requests) <= 4
+
+
+class OlderInGaps(Replay):
+    """In a gap, ``start`` alone brings rows older than it, and nothing else."""
+
+    def rows(self, query):
+        found = super().rows(query)
+        if "end" not in query and "start" in query:
+            begin = int(query["start"])
+            if found and int(found[-1][0]) > begin + 200 * STEP:
+                return super().rows({**query, "start": T0, "limit": "3"})
+        return found
+
+
+@pytest.mark.parametrize("limit", [5, 900, 1200, None])
+def test_rows_behind_a_gap_are_found_where_start_alone_brings_older_ones(fetch, limit):
+    rows = book(skip=range(10, 1100))
+    with OlderInGaps({"BTCUSDT": rows}) as server:
+        got = fetch(base_url=server.url, start=rows[4][0], limit=limit)
+    assert got.start.tolist() == starts(rows)[4:][:limit]
+
+
+@pytest.mark.parametrize("days", [-1, 1, 400])
+def test_a_wrong_clock_of_this_computer_changes_nothing(fetch, monkeypatch, days):
+    rows, real = book(), time.time
+    now = rows[-1][0] + STEP // 2
+    shifted = SimpleNamespace(monotonic=time.monotonic, time=lambda: now / 1000 + 86_400 * days)
+    monkeypatch.setattr(bybit, "time", shifted)
+    assert real is time.time
+    with serve(now=now) as server:
+        call = functools.partial(fetch, base_url=server.url)
+        assert call(start=T0, limit=None).start.tolist() == starts(rows)[:-1]
+        assert call(start=rows[-300][0], limit=2000).start.tolist() == starts(rows)[-300:-1]
+        assert call(limit=1500).start.tolist() == starts(rows)[-1500:-1]
+        server.always = "no-time"  # its Date header tells the time as well
+        assert call(start=T0, limit=None).start.tolist() == starts(rows)[:-1]
+
+
+@pytest.mark.parametrize("told", [0, None, "soon", -5, math.nan, [], True])
+def test_a_useless_time_of_the_answer_counts_as_none(fetch, told):
+    half = book()[-1][0] + STEP // 2
+    with serve(now=half) as server:
+        envelope = server.envelope
+        server.envelope = lambda *a, **k: {**envelope(*a, **k), "time": told}
+        candles = fetch(base_url=server.url)
+    assert len(candles) == 199 and "no time" in candles.source.note
+
+
+@pytest.mark.parametrize("unit", [1000, 0.001, 1e-6])
+def test_a_time_of_the_answer_in_another_unit(fetch, unit):
+    half = book()[-1][0] + STEP // 2
+    with serve(now=half) as server:
+        envelope = server.envelope
+        server.envelope = lambda *a, **k: {**envelope(*a, **k), "time": int(half / unit)}
+        candles = fetch(base_url=server.url)
+    assert len(candles) == 199 and candles.source.note == ""
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [({"Retry-After": "nan"}, None), ({"Retry-After": "-3"}, -3.0),
+     ({"Retry-After": "inf"}, math.inf),
+     ({"Retry-After": "Wed, 01 Jan 2025 00:00:07 GMT"}, 7.0), ({"Retry-After": ""}, None),
+     ({"X-Bapi-Limit-Reset-Timestamp": "x", "Retry-After": "2"}, 2.0),
+     ({"X-Bapi-Limit-Reset-Timestamp": str(T0 + 500)}, 0.5),
+     ({"X-Bapi-Limit-Reset-Timestamp": "nan"}, None)],
+)  # fmt: skip
+def test_headers_that_tell_a_wait(fetch, waits, monkeypatch, headers, wait):
+    clock = SimpleNamespace(monotonic=time.monotonic, time=lambda: T0 / 1000)
+    monkeypatch.setattr(bybit, "time", clock)
+    assert bybit._told_wait(headers) == pytest.approx(wait)
+    with serve() as server:
+        answer = server.routes["/v5/market/kline"]
+        replies = [(429, headers, "slow down")]
+        server.routes["/v5/market/kline"] = lambda q: replies.pop() if replies else answer(q)
+        assert len(fetch(base_url=server.url)) == 200
+    slept = [0.5] if wait is None else [min(max(wait, 0), 10)]
+    assert any(slept[0] <= w <= slept[0] + 0.5 for w in waits) and max(waits) <= 10
+
+
+@pytest.mark.parametrize("body", [
+    "[" * 100_000, '{"retCode": false, "result": {"list": []}}', "null", "[]", "", "\x00",
+    '{"retCode": 0, "result": {"list": [["99999999999999999999", "1","1","1","1","1","1"]]}}',
+    '{"retCode": 0, "result": {"list": [["1e400", "1","1","1","1","1","1"]]}}',
+    '{"retCode": 0, "result": {"list": {"0": 1}}}', '{"retCode": 0, "result": []}',
+])  # fmt: skip
+def test_a_body_that_nobody_expects_gets_the_named_error(fetch, body):
+    with StaticServer(body) as url, pytest.raises(market.BadPayloadError) as caught:
+        fetch(base_url=url)
+    assert len(str(caught.value)) < 400
+
+
+def test_error_texts_are_short_and_say_what_to_do(fetch):
+    advice = r"check|try|wait|use|run|asked|begins|the connection"
+    for fault in FAULTS:
+        bybit._banned_until.clear()
+        with serve(always=fault, slow=0.8, rows=book(1200)) as server:
+            try:
+                fetch(base_url=server.url)
+            except market.BybitError as error:
+                assert len(str(error)) < 330 and re.search(advice, str(error)), fault
+
+
+@pytest.fixture
+def live(monkeypatch):
+    """A replay that counts as the exchange itself, so that load_candles keeps its candles."""
+    monkeypatch.setattr(bybit, "_is_bybit", lambda host: True)
+    with serve(now=book()[2300][0]) as server:
+        yield server
+
+
+def load(server, n, **options):
+    return market.load_candles(n=n, base_url=server.url, sleep=lambda s: None, **options)
+
+
+def test_the_cache_is_topped_up(live):
+    assert len(load(live, 2200)) == 2200 and len(live.requests) == 3
+    live.now += 2 * STEP
+    live.requests.clear()
+    candles = load(live, 2200)
+    assert candles.start.tolist() == span(102, 2302) and len(live.requests) == 1
+    assert candles.source.kind == "live" and "from the cache" in candles.source.note
+    fetch = functools.partial(market.fetch_klines, base_url=live.url, cache=True)
+    live.requests.clear()
+    whole = fetch(start=T0, limit=None)  # the cache holds the later part only
+    assert whole.start.tolist() == span(0, 2302)
+    live.requests.clear()
+    past = fetch(end=book()[2000][0], limit=1500)
+    assert live.requests == [] and past.source.kind == "cache"
+    assert past.start.tolist() == span(501, 2001)
+
+
+def test_a_gap_of_the_cache_is_asked_for(live):
+    fetch = functools.partial(market.fetch_klines, base_url=live.url, cache=True)
+    fetch(start=book()[100][0], limit=200)
+    fetch(start=book()[900][0], limit=300)
+    assert fetch(start=book()[50][0], limit=1500).start.tolist() == span(50, 1550)
+    assert fetch(end=book()[1300][0], limit=1250).start.tolist() == span(51, 1301)
+
+
+def test_a_cache_that_disagrees_is_said_and_not_used(live, capsys):
+    load(live, 500)
+    for row in live.books["BTCUSDT"]:
+        row[5] = "7.25"
+    candles = load(live, 500)
+    assert set(candles.volume) == {7.25} and "cache not used" in capsys.readouterr().out
+    with pytest.raises(market.CacheError, match="delete it"):
+        market.fetch_klines(base_url=live.url, cache=True)
+
+
+def test_a_cache_of_another_market_is_refused(live, tmp_path):
+    load(live, 500)
+    (path,) = tmp_path.glob("*.npz")
+    path.rename(str(path).replace("BTCUSDT", "ETHUSDT"))
+    live.books["ETHUSDT"], live.starts["ETHUSDT"] = live.books["BTCUSDT"], live.starts["BTCUSDT"]
+    with pytest.raises(market.CacheError, match="holds BTCUSDT"):
+        market.fetch_klines("ETHUSDT", base_url=live.url, cache=True)
+
+
+def test_candles_are_not_lost_when_the_cache_cannot_be_written(live, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    candles = load(live, 300, cache=tmp_path / "file" / "cache")
+    assert len(candles) == 300 and "cache not written" in candles.source.note
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    candles = load(live, 300)
+    assert len(candles) == 300 and "No space left" in candles.source.note
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]  # no half-written part is left
+
+
+def test_a_session_that_has_seen_the_market_gets_no_invented_prices(live, tmp_path):
+    assert load(live, 300, cache=False).source.kind == "live"
+    live.always = "5xx"
+    with pytest.raises(market.ApiError) as caught:
+        load(live, 300, cache=False)
+    assert "no fall-back to the simulator" in caught.value.__notes__[0]
+
+
+def test_threads_share_the_pace_and_agree(monkeypatch):
+    clock = SimpleNamespace(now=1000.0, time=time.time)  # it moves only while a thread waits
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(bybit, "time", clock)
+    waits = []
+
+    def sleep(seconds):
+        waits.append(seconds)
+        clock.now += seconds
+
+    with serve() as server, ThreadPoolExecutor(4) as pool:
+        call = functools.partial(market.fetch_klines, base_url=server.url, limit=1500, sleep=sleep)
+        results = list(pool.map(lambda _: call(), range(4)))
+    assert all(r.start.tolist() == span(1000, 2500) for r in results)
+    assert len(server.requests) == 8 and sum(waits) == pytest.approx(7 * bybit.PACE)
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_every_interval_through_the_replay(fetch, interval):
+    rows, t = [], int(floor_start(T0, interval))
+    for _ in range(30):
+        rows.append([t, 5.0, 5.0, 5.0, 5.0, 1.0])
+        t = int(following(t, interval))
+    with Replay({"BTCUSDT": rows}, interval=interval, now=t - 1) as server:
+        candles = fetch(interval=interval, base_url=server.url)
+        assert candles.interval == interval and candles.gaps == [] and len(candles) == 29
+        middle = fetch(interval=interval, base_url=server.url, start=rows[3][0] + 1, limit=4)
+    assert middle.start.tolist() == starts(rows)[3:7]
+
+
+@pytest.mark.parametrize("options", [[], ["--symbol", "BTCUSDT"]])
+def test_the_documented_replay_serves_a_csv(fetch, tmp_path, options):
+    path = tmp_path / "candles.csv"
+    rows = ["timestamp,open,high,low,close,volume", *(",".join(map(str, r)) for r in book(300))]
+    path.write_text("\n".join(rows))
+    command = [sys.executable, "-m", "quantlab.market.replay", path, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert "300 candles of 5 min" in process.stdout.readline()
+        name, url = process.stdout.readline().strip().split("=")
+        candles = fetch(base_url=url)
+        process.terminate()
+    assert name == "QUANTLAB_BYBIT_URL" and candles.close.tolist() == [
+        r[4] for r in book(300)[100:]
+    ]

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import kurtosis
 
 from quantlab.market import baseline_rules, candle_features, chronological_split, synthetic_candles
+from quantlab.market.times import INTERVALS
 
 N = 60_000
 
@@ -104,6 +105,34 @@ def test_other_intervals_and_bad_arguments():
     day = synthetic_candles(50, interval="D")
     assert (np.diff(day.start) == 86_400_000).all()
     assert synthetic_candles(5, start="2024-06-01").describe().count("2024-06-01") == 2
-    for options in ({"n": 0}, {"n": 5, "interval": "M"}, {"n": 5, "interval": "7"}):
-        with pytest.raises(ValueError, match=r"interval"):
+    for options, says in (
+        ({"n": 0}, "n is 0; expected 1"),
+        ({"n": "5"}, "n is '5'"),
+        ({"n": 5.5}, r"n is 5\.5"),
+        ({"n": True}, "n is True"),
+        ({"n": 5, "interval": "M"}, "interval is M"),
+        ({"n": 5, "interval": "7"}, "interval: got '7'"),
+        ({"n": 5, "start": "soon"}, "start is 'soon'"),
+    ):
+        with pytest.raises(ValueError, match=says):
             synthetic_candles(**options)
+
+
+@pytest.mark.parametrize("interval", INTERVALS[:-1])
+def test_every_interval_is_simulated(interval):
+    candles = synthetic_candles(6000, seed=3, interval=interval)
+    assert candles.gaps == [] and candles.interval == interval
+    assert "liquidation candle at row 1,800 (" in candles.source.note
+    assert (candles.high[1800] - candles.low[1800]) / candles.open[1800] == pytest.approx(
+        0.09, abs=0.01
+    )
+
+
+def test_the_planted_candle_is_disclosed_and_can_be_left_out():
+    planted = synthetic_candles(6000, seed=4)
+    calm = synthetic_candles(6000, seed=4, liquidation=False)
+    note = "one planted liquidation candle at row 1,800 (2025-01-07 06:00 UTC)"
+    assert planted.describe().endswith(note) and note in planted[-5:].describe()
+    assert "planted" not in calm.describe() + synthetic_candles(4999, seed=4).describe()
+    assert (planted.close[:1800] == calm.close[:1800]).all()  # the same market but for it
+    assert (calm.high / calm.low).max() < 1.07 < planted.high[1800] / planted.low[1800]

@@ -1,6 +1,13 @@
 """The public names of quantlab.market."""
 
-from . import bybit as bybit, candles as candles, features as features, synthetic as synthetic
+from . import (
+    bybit as bybit,
+    candles as candles,
+    features as features,
+    replay as replay,
+    synthetic as synthetic,
+    times as times,
+)
 from .bybit import (
     ApiError as ApiError,
     BadPayloadError as BadPayloadError,
@@ -28,4 +35,6 @@ from .features import (
     chronological_split as chronological_split,
     simple_rules as simple_rules,
 )
+from .replay import Replay as Replay
 from .synthetic import synthetic_candles as synthetic_candles
+from .times import moment as moment

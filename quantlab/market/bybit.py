@@ -10,27 +10,32 @@ import json
 import math
 import os
 import random
+import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from email.utils import parsedate_to_datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
+from quantlab._checks import integer
 from quantlab.market.candles import (
-    DAY,
+    COLUMNS,
+    CacheError,
     CandleError,
     Candles,
     Source,
     cache_path,
-    check_interval,
-    floor_start,
-    following,
     load_cache,
     save_cache,
 )
 from quantlab.market.synthetic import synthetic_candles
+from quantlab.market.times import LAST, check_interval, floor_start, following, moment, utc
 
 HOST = "https://api.bybit.com"
 TIMEOUT = (3.05, 10.0)  # seconds to connect, seconds to wait for bytes
@@ -39,8 +44,10 @@ PASSING_CODES = (10000, 10006, 10016, 5004)  # server timeout, too many visits, 
 BAN_CODES = (10009, 10018)  # the same IP limit, said with a retCode
 BAN_SECONDS = 600.0
 
+_pacing = threading.Lock()
 _last_call = -math.inf
 _banned_until: dict[str, float] = {}
+_markets: set[str] = set()  # hosts whose candles load_candles has shown in this session
 
 
 class BybitError(RuntimeError):
@@ -95,13 +102,15 @@ class _Client:
             )
         if "testnet" in self.host:
             raise ValueError(f"fetch_klines: prices on {self.host} are invented; use {HOST}")
+        self.notes: list[str] = []
+        self.told = 0  # the exchange's latest time, ms
         self.session = requests.Session()
         self.session.headers["User-Agent"] = "quantlab (teaching)"
         if urlsplit(self.base).hostname in ("127.0.0.1", "localhost", "::1"):
             self.session.trust_env = False  # a proxy of the environment cannot reach a loopback
 
-    def page(self, query: dict) -> tuple[list[list[str]], int | None]:
-        """Rows of one answer, newest first, and its time in ms (None when it carries none)."""
+    def page(self, query: dict) -> tuple[list[list[str]], int]:
+        """Rows of one answer, newest first, and the time in ms at which they were served."""
         import tenacity
 
         bad = 0
@@ -129,33 +138,53 @@ class _Client:
         )
         return retrying(self._once, query)
 
-    def _once(self, query: dict) -> tuple[list[list[str]], int | None]:
+    def _once(self, query: dict) -> tuple[list[list[str]], int]:
         import requests
 
         global _last_call
         left = _banned_until.get(self.host, -math.inf) - time.monotonic()
         if left > 0:
             _ban(self.host, left)
-        pause = min(max(PACE - (time.monotonic() - _last_call), 0.0), LONGEST_WAIT)
-        if pause:
-            self.sleep(pause)
+        with _pacing:  # one thread after the other
+            pause = min(max(PACE - (time.monotonic() - _last_call), 0.0), LONGEST_WAIT)
+            if pause:
+                self.sleep(pause)
+            _last_call = time.monotonic()
         try:
             answer = self.session.get(
                 f"{self.base}/v5/market/kline", params=query, timeout=self.timeout
             )
         except requests.RequestException as error:
             raise NetworkError(
-                f"fetch_klines: no answer from {self.host} ({type(error).__name__}: {error}); "
-                "check the connection, or use synthetic_candles"
+                f"fetch_klines: no answer from {self.host} ({type(error).__name__}); check the "
+                "connection and try again, or use synthetic_candles"
             ) from error
         finally:
             _last_call = time.monotonic()
+        answer.encoding = "utf-8"
         body = _read_envelope(answer, self.host)
         rows = _read_rows(body, query, answer.text)
-        try:
-            return rows, int(body["time"])
-        except (KeyError, TypeError, ValueError):
-            return rows, None
+        clock = _reading(lambda: moment(body["time"] or None))
+        if clock is None:
+            self.notes.append("the answer carried no time: open candle judged by its Date header")
+            clock = _reading(
+                lambda: parsedate_to_datetime(answer.headers["Date"]).timestamp() * 1e3
+            )
+        if clock is None:
+            self.notes[-1] = "the answer carried no time: judged by this computer's clock"
+            clock = time.time() * 1000
+        clock = max(int(clock), *(int(row[0]) for row in rows), 0)  # no row is of the future
+        self.told = max(self.told, clock)
+        return rows, clock
+
+
+def _reading(read: Callable[[], float]) -> float | None:
+    """What an optional header or field says, None if it is absent or no number."""
+    try:
+        value = float(read())
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return None if math.isnan(value) else value
 
 
 def _is_bybit(host: str) -> bool:
@@ -174,18 +203,20 @@ def _ban(host: str, seconds: float = BAN_SECONDS) -> None:
 
 def _told_wait(headers: dict) -> float | None:
     """Seconds until the limit resets if a header tells, else None: the headers are optional."""
-    try:
-        if "X-Bapi-Limit-Reset-Timestamp" in headers:
-            return float(headers["X-Bapi-Limit-Reset-Timestamp"]) / 1000 - time.time()
-        return float(headers["Retry-After"])
-    except (KeyError, ValueError):
-        return None
+    now = time.time()
+    readings = (
+        lambda: moment(headers["X-Bapi-Limit-Reset-Timestamp"]) / 1000 - now,
+        lambda: headers["Retry-After"],
+        lambda: parsedate_to_datetime(headers["Retry-After"]).timestamp() - now,
+    )
+    return next((wait for wait in map(_reading, readings) if wait is not None), None)
 
 
 def _read_envelope(answer, host: str) -> dict:
     """Check status and retCode of a requests.Response; return the JSON object."""
     text, status = answer.text, answer.status_code
     head = text[:200].strip()
+    said = " ".join(re.sub(r"<[^>]*>?", " ", head).split())
     if status == 403:
         if "too frequent" in text.lower():
             _ban(host)
@@ -193,32 +224,33 @@ def _read_envelope(answer, host: str) -> dict:
             raise GeoBlockedError(
                 f"fetch_klines: {host} does not serve this country (United States, Mainland "
                 "China, many cloud machines); run on your own computer where Bybit is available, "
-                f"or use synthetic_candles. It said: {head}"
+                "or use synthetic_candles"
             )
         raise ForbiddenError(
-            f"fetch_klines: {host} refused the request (HTTP 403); a proxy or firewall may have "
-            f"changed it, so try another network. It said: {head}"
+            f"fetch_klines: {host} refused the request (HTTP 403: {said}); a proxy or firewall may "
+            "have changed it, so try another network"
         )
     if status == 429 or status >= 500:
-        said = f"fetch_klines: {host} answered HTTP {status}: {head}"
+        said = f"fetch_klines: {host} answered HTTP {status} ({said}); try again in a minute"
         raise ApiError(said, status, True, _told_wait(answer.headers))
     try:
         body = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadPayloadError(
-            f"fetch_klines: {host} sent no JSON (HTTP {status}): {head}"
+            f"fetch_klines: {host} sent no JSON (HTTP {status}); a login page or a proxy may have "
+            f"answered. It begins {head}"
         ) from error
     code = body.get("retCode") if isinstance(body, dict) else None
-    if not isinstance(code, int):
+    if type(code) is not int:
         raise BadPayloadError(f"fetch_klines: {host} sent no retCode (HTTP {status}): {head}")
     if code in BAN_CODES:
         _ban(host)
     if code != 0 or status != 200:
         said = f"fetch_klines: {host} says {code} {body.get('retMsg')} (HTTP {status})"
         if code in PASSING_CODES:
+            said += "; try again in a minute"
             raise ApiError(said, code, True, _told_wait(answer.headers))
-        hint = "; check symbol, category and interval" if code == 10001 else ""
-        raise ApiError(said + hint, code)
+        raise ApiError(f"{said}; check symbol, category, interval and times", code)
     return body
 
 
@@ -238,7 +270,7 @@ def _read_rows(body: dict, query: dict, text: str) -> list[list[str]]:
     for i, row in enumerate(rows):
         if not isinstance(row, list) or len(row) != 7 or not all(isinstance(v, str) for v in row):
             refuse(f"row {i} is not seven strings")
-        if not row[0].isdecimal():
+        if not row[0].isdecimal() or len(row[0]) > 15 or int(row[0]) >= LAST:
             refuse(f"row {i} starts with {row[0]!r}, not a time in ms")
     try:
         finite = all(math.isfinite(float(value)) for row in rows for value in row)
@@ -259,8 +291,8 @@ def fetch_klines(
     category: str = "linear",
     base_url: str | None = None,
     *,
-    start: int | None = None,
-    end: int | None = None,
+    start: Any = None,
+    end: Any = None,
     cache: bool | str | Path | None = None,
     drop_open: bool = True,
     timeout: tuple[float, float] = TIMEOUT,
@@ -269,11 +301,12 @@ def fetch_klines(
     """Candles from Bybit's public endpoint, oldest first, closed ones only.
 
     ``limit`` counts rows asked for, the open one included: 200 usually give 199 closed candles.
-    Above 1000 the client pages backward, 1000 rows a call; ``None`` with ``start`` takes all.
-    ``start`` and ``end`` in ms, both inclusive; ``start`` alone gives the oldest ``limit`` rows
-    from there. ``base_url``, or the variable QUANTLAB_BYBIT_URL, points at another host.
-    ``cache=True`` adds the closed candles to the reader's cache, a path to one in that folder.
-    Gaps stay gaps: see ``Candles.gaps``.
+    Above 1000 the client pages, 1000 rows a call; ``None`` with ``start`` takes all. ``start`` and
+    ``end``, both inclusive, are milliseconds or any time that ``moment`` reads; ``start`` alone
+    gives the oldest ``limit`` rows from there, else the newest come. What is open the exchange's
+    clock says. ``base_url``, or the variable QUANTLAB_BYBIT_URL, points at another host.
+    ``cache=True`` takes closed candles from the reader's cache and adds new ones, a path uses that
+    folder. Gaps stay gaps: see ``Candles.gaps``.
 
     Raises ``ValueError`` for arguments that cannot be meant; ``BybitError`` and its subclasses
     ``NetworkError``, ``ApiError``, ``GeoBlockedError``, ``IPBannedError``, ``ForbiddenError`` and
@@ -281,93 +314,146 @@ def fetch_klines(
 
     Source: Bybit, v5 API, "Get Kline". Taught in chapter 13.
     """
-    interval, symbol = check_interval(interval), symbol.upper()
+    interval = check_interval(interval)
+    if not isinstance(symbol, str) or not re.fullmatch(r"[\w-]+", symbol):
+        raise ValueError(f"fetch_klines: symbol is {symbol!r:.60}; Bybit writes it like BTCUSDT")
     if category not in ("spot", "linear", "inverse"):
         raise ValueError(f"fetch_klines: category is {category!r}; choose spot, linear or inverse")
     if limit is None and start is None:
         raise ValueError("fetch_klines: limit=None takes everything from start; give start")
-    if limit is not None and limit < 1:
-        raise ValueError(f"fetch_klines: limit is {limit}; ask for at least 1 row")
-    if start is not None:
-        start = int(floor_start(start, interval))  # the candle that contains it counts
+    if limit is not None:
+        limit = integer(limit, "fetch_klines", "limit", 1, 10**8)
+    if start is not None:  # the candle that contains it counts
+        start = int(floor_start(moment(start, "fetch_klines", "start"), interval))
+    if end is not None:
+        end = moment(end, "fetch_klines", "end")
     if start is not None and end is not None and end < start:
-        raise ValueError(f"fetch_klines: end {end} lies before start {start}")
+        raise ValueError(f"fetch_klines: end {utc(end)} lies before start {utc(start)} (UTC)")
     client = _Client(base_url or os.environ.get("QUANTLAB_BYBIT_URL") or HOST, timeout, sleep)
-    query = {"category": category, "symbol": symbol, "interval": interval}
-    rows, closed_before, notes = _collect(client, query, limit, start, end)
+    query = {"category": category, "symbol": symbol.upper(), "interval": interval}
+    market = (client.host, category, symbol.upper(), interval)
+    path, stored = _stored(market, cache) if cache else (None, None)
+    rows, clock = _collect(client, query, limit, start, end, stored)
 
     starts = np.array(sorted(rows), np.int64)
-    is_open = following(starts, interval) > closed_before
+    closed = following(starts, interval) <= clock
     if drop_open:
-        starts = starts[~is_open]
-    elif is_open.any():
-        notes.append("the last candle is still open")
-    table = np.array([[float(v) for v in rows[t][1:]] for t in starts.tolist()]).reshape(-1, 6)
-    source = Source("live" if _is_bybit(client.host) else "replay", client.host, "; ".join(notes))
+        starts = starts[closed]
+    elif not closed.all():
+        client.notes.append("the last candle is still open")
+    if not rows and start is not None and start > clock:
+        client.notes.append(f"start lies after the exchange's clock, {utc(clock)} UTC")
+    table = np.array([rows[t] for t in starts.tolist()]).reshape(-1, 6)
+    notes = "; ".join(dict.fromkeys(client.notes))
+    kind = "live" if _is_bybit(client.host) else "replay"
+    source = Source(kind if client.told else "cache", client.host, notes)
     try:
-        candles = Candles(starts, *table.T, symbol, category, interval, source)
+        candles = Candles(starts, *table.T, symbol.upper(), category, interval, source)
     except CandleError as error:
         raise BadPayloadError(f"fetch_klines: {client.host} sent bad rows: {error}") from error
-    if cache:
-        closed = candles[: int((following(starts, interval) <= closed_before).sum())]
-        save_cache(closed, cache_path(closed, None if cache is True else cache), closed_before)
+    if path:
+        try:
+            save_cache(candles[: int(closed.sum())], path, clock)
+        except OSError as error:
+            return _noted(candles, f"cache not written ({error})")
     return candles
 
 
+def _stored(market: tuple[str, ...], cache: bool | str | Path) -> tuple[Path, Candles | None]:
+    """File of this market in the cache, and its candles if there are any."""
+    path = cache_path(market, None if cache is True else cache)
+    try:
+        stored = load_cache(path)
+    except OSError:
+        return path, None
+    if (stored.source.host, stored.category, stored.symbol, stored.interval) != market:
+        raise CacheError(f"load_cache: {path} holds {stored.symbol}; delete the file")
+    return path, stored
+
+
 def _collect(
-    client: _Client, query: dict, limit: int | None, start: int | None, end: int | None
-) -> tuple[dict[int, list[str]], int, list[str]]:
-    """Pages of rows by start; the server's time (rows that close later are open); notes."""
-    rows: dict[int, list[str]] = {}
-    clock, notes = 0, []
-    limit = math.inf if limit is None else limit
-    if start is not None and end is None and limit > PAGE:
-        # start alone means the oldest rows: bound the span, then page backward inside it
-        step = 31 * DAY if query["interval"] == "M" else int(following(0, query["interval"]))
-        end = int(time.time() * 1000) if limit == math.inf else start + int(limit) * step - 1
-    cursor, asked, stalled = end, 0, False
-    while asked < limit:
-        size = int(min(PAGE, limit - asked))
-        window = {"start": start, "end": cursor}
-        page, now = client.page(
-            {**query, "limit": size, **{k: v for k, v in window.items() if v is not None}}
-        )
-        if now is None:
-            now = int(time.time() * 1000)
-            notes = ["the answer carried no time: open candle judged by this computer's clock"]
-        clock = clock or now  # the first answer holds the newest rows: its time decides
-        fresh = _merge(rows, page, start, end)
-        asked += size
-        if limit <= PAGE or not page or (start is not None and min(rows, default=start) <= start):
+    client: _Client,
+    query: dict,
+    limit: int | None,
+    start: int | None,
+    end: int | None,
+    stored: Candles | None,
+) -> tuple[dict[int, list[float]], int]:
+    """Rows by start, and the exchange's clock when the newest was served (ms)."""
+    rows: dict[int, list[float]] = {}
+    clock = 0  # when the newest row was served
+    most = math.inf if limit is None else limit
+    forward = start is not None and end is None
+
+    def ask(low: int | None, high: int | None, wanted: float) -> tuple[int, int, int]:
+        """Rows from the cache or of one page: (how many new, how many served, how many asked)."""
+        nonlocal clock
+        held = _run(stored, low, high, wanted) if stored else {}
+        if held:
+            rows.update(held)
+            clock = max(clock, int(following(max(held), query["interval"])))
+            client.notes.append("closed candles in part from the cache")
+            return len(held), len(held), 0
+        size = int(min(PAGE, wanted))
+        window = {"limit": size, "start": low, "end": high}
+        page, now = client.page(query | {k: v for k, v in window.items() if v is not None})
+        newest, before = max(rows, default=-1), len(rows)
+        for row in page:
+            t, values = int(row[0]), [float(v) for v in row[1:]]
+            if (start is not None and t < start) or (end is not None and t > end):
+                continue  # in a listing gap, rows older than start can come back
+            if rows.setdefault(t, values) != values:
+                raise BadPayloadError(
+                    f"fetch_klines: two answers disagree about the candle of {utc(t)} UTC; fetch "
+                    "again"
+                )
+        if max(rows, default=-1) > newest or not clock:
+            clock = now
+        return len(rows) - before, len(page), size
+
+    cursor = start
+    if forward:  # the oldest rows: each answer begins where the one before ended
+        while len(rows) < most and (not client.told or cursor < client.told):
+            if not ask(cursor, None, most - len(rows))[0]:
+                break
+            cursor = int(following(max(rows), query["interval"]))
+        if len(rows) >= most or cursor >= client.told > 0:
+            return rows, clock
+        most = math.inf  # there may be rows behind a gap: page back to it from now
+    bottom, high, stalled = cursor, client.told if forward else end, False
+    while len(rows) < most:
+        fresh, served, asked = ask(bottom, high, most - len(rows))
+        inside = [t for t in rows if bottom is None or t >= bottom]
+        if not inside or (not fresh and served < asked):
+            break  # the listing begins here
+        if min(inside) == bottom or (asked and most <= PAGE):
             break
         if not fresh and stalled:
-            raise BadPayloadError(f"fetch_klines: {client.host} sent the same page again and again")
-        if not fresh:
-            if len(page) < size:
-                break  # fewer rows than asked and none new: the listing begins here
-            asked -= size
-        stalled = not fresh
-        cursor = min(rows) - 1
-    newest_first = sorted(rows, reverse=start is None or end is not None)
-    kept = newest_first if limit == math.inf else newest_first[: int(limit)]
-    return {t: rows[t] for t in kept}, clock, notes
-
-
-def _merge(
-    rows: dict[int, list[str]], page: list[list[str]], start: int | None, end: int | None
-) -> int:
-    """Add the rows of a page that lie inside start and end; duplicates must agree."""
-    before = len(rows)
-    for row in page:
-        t = int(row[0])
-        if (start is not None and t < start) or (end is not None and t > end):
-            continue  # in a listing gap, rows older than start can come back
-        known = rows.setdefault(t, row)
-        if known is not row and [float(v) for v in known] != [float(v) for v in row]:
             raise BadPayloadError(
-                f"fetch_klines: two answers disagree about the candle {t}: {known} and {row}"
+                f"fetch_klines: {client.host} sent the same page again and again; try later"
             )
-    return len(rows) - before
+        stalled = not fresh
+        high = min(inside) - 1
+    if forward and limit is not None:
+        rows = {t: rows[t] for t in sorted(rows)[:limit]}
+    return rows, clock
+
+
+def _run(stored: Candles, low: int | None, high: int | None, most: float) -> dict[int, list[float]]:
+    """Stored rows without a gap: down from ``high``, or without it up from ``low``."""
+    at = low if high is None else int(floor_start(high, stored.interval))
+    i = len(stored) if at is None else int(np.searchsorted(stored.start, at))
+    if i == len(stored) or stored.start[i] != at:
+        return {}
+    breaks = 1 + np.flatnonzero(stored.closes_at[:-1] != stored.start[1:])
+    first, stop = max(breaks[breaks <= i], default=0), i + 1
+    if high is None:
+        first, stop = i, min(i + most, min(breaks[breaks > i], default=len(stored)))
+    elif low is not None:
+        first = max(first, int(np.searchsorted(stored.start, low)))
+    piece = stored[int(max(first, stop - most)) : int(stop)]
+    rows = np.stack([getattr(piece, name) for name in COLUMNS[1:]], axis=1).tolist()
+    return dict(zip(piece.start.tolist(), rows, strict=True))
 
 
 def load_candles(
@@ -385,43 +471,55 @@ def load_candles(
 
     ``base_url`` or QUANTLAB_BYBIT_URL first, else Bybit itself; if that fails the cache; then the
     simulator. QUANTLAB_OFFLINE=1 (without a URL) goes to the simulator at once. A fall-back
-    prints a line that begins with "fall-back" and repeats it in ``source.note``.
+    prints why, then a line that begins with "fall-back", which ``source.note`` repeats. After
+    candles of the market, no call of the same session gives simulated ones for an error.
 
-    Raises ``ValueError`` for bad arguments, ``ApiError`` if the exchange does not know the symbol.
+    Raises ``ValueError`` for bad arguments, ``ApiError`` if the exchange does not know the symbol,
+    ``BybitError`` where the simulator would follow the market.
 
     Taught in chapter 14.
     """
-    interval, cache_dir = check_interval(interval), None if cache is True else cache
+    interval, n = check_interval(interval), integer(n, "load_candles", "n", 1, 10**8 - 1)
     url = base_url or os.environ.get("QUANTLAB_BYBIT_URL")
     if not url and os.environ.get("QUANTLAB_OFFLINE", "") not in ("", "0"):
-        return _synthetic(symbol, n, interval, category, seed, "QUANTLAB_OFFLINE is set")
+        return _synthetic(symbol, n, interval, seed, "QUANTLAB_OFFLINE is set")
     host = urlsplit(url or HOST).netloc
+    keep = cache if _is_bybit(host) else None
+    fetch = partial(fetch_klines, symbol, interval, n + 1, category, url, **options)
     try:
-        candles = fetch_klines(symbol, interval, n + 1, category, url, **options)[-n:]
+        try:
+            candles = fetch(cache=keep)[-n:]
+        except CacheError as error:
+            print(f"cache not used: {error}")
+            candles = fetch()[-n:]
         if not len(candles):
             raise BadPayloadError(f"load_candles: {host} has no candles of {symbol}")
     except BybitError as error:
         if getattr(error, "code", None) == 10001:
             raise
-        why = f"{host} failed ({type(error).__name__}: {error})"
+        failure, why = error, f"{host} failed ({type(error).__name__})"
     else:
-        if cache and candles.source.kind == "live":
-            try:
-                save_cache(candles, cache_path(candles, cache_dir), int(candles.closes_at[-1]))
-            except (CandleError, OSError) as error:
-                print(f"cache not written: {error}")
+        _markets.add(host)
         if len(candles) < n:
             return _noted(candles, f"asked for {n:,} candles, the host has {len(candles):,}")
         return candles
+    print(failure)
+    stored = None
     if cache:
-        path = cache_path((host, category, symbol.upper(), interval), cache_dir)
         try:
-            return _noted(load_cache(path)[-n:], f"fall-back to the cache: {why}", say=True)
-        except FileNotFoundError:
-            why += "; no cache"
-        except CandleError as error:
-            why += f"; {error}"
-    return _synthetic(symbol, n, interval, category, seed, why)
+            _, stored = _stored((host, category, symbol.upper(), interval), cache)
+        except CacheError as error:
+            print(error)
+    if stored:
+        _markets.add(host)
+        return _noted(stored[-n:], f"fall-back to the cache: {why}", say=True)
+    if _markets:  # a session that has shown the market never goes on with invented prices
+        failure.add_note(
+            "load_candles: no fall-back to the simulator after candles of the market; try again "
+            "later, or call synthetic_candles"
+        )
+        raise failure
+    return _synthetic(symbol, n, interval, seed, why)
 
 
 def _noted(candles: Candles, note: str, say: bool = False) -> Candles:
@@ -432,6 +530,6 @@ def _noted(candles: Candles, note: str, say: bool = False) -> Candles:
     return replace(candles, source=Source(old.kind, old.host, joined))
 
 
-def _synthetic(symbol: str, n: int, interval: str, category: str, seed: int, why: str) -> Candles:
+def _synthetic(symbol: str, n: int, interval: str, seed: int, why: str) -> Candles:
     candles = synthetic_candles(n, seed=seed, interval=interval)
     return _noted(candles, f"fall-back to synthetic candles, not {symbol}: {why}", say=True)

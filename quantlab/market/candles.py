@@ -6,75 +6,52 @@ import hashlib
 import io
 import json
 import os
+import re
 import tempfile
+import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-COLUMNS = ("start", "open", "high", "low", "close", "volume", "turnover")
-INTERVALS = ("1", "3", "5", "15", "30", "60", "120", "240", "360", "720", "D", "W", "M")
-MINUTE, DAY, WEEK = 60_000, 86_400_000, 604_800_000
-MONDAY = 4 * DAY  # 1970-01-05 was a Monday; weekly candles start there
+from quantlab.market.tables import COLUMNS, CandleError, arrange, read_csv, read_frame, symbol_in
+from quantlab.market.times import (
+    DAY,
+    LAST,
+    aligned,
+    check_interval,
+    floor_start,
+    following,
+    moment,
+    moments,
+    utc,
+)
 
+if TYPE_CHECKING:
+    import pandas
 
-class CandleError(ValueError):
-    """Rows that cannot be candles: the message names the row and what is wrong with it."""
+__all__ = ["DAY", "CacheError", "CandleError", "Candles", "Source", "aligned", "floor_start"]
+
+KINDS = ("live", "cache", "replay", "synthetic", "file", "frame")
 
 
 class CacheError(CandleError):
     """A cache file that is corrupt or holds what no closed candles can look like."""
 
 
-def check_interval(interval: str | int) -> str:
-    """Return ``interval`` as Bybit's name of it, or say which names exist."""
-    name = str(interval)
-    if name not in INTERVALS:
-        raise ValueError(
-            f"interval: got {interval!r}; choose one of {' '.join(INTERVALS)} (minutes, day, week, "
-            "month)"
-        )
-    return name
-
-
-def following(start: np.ndarray, interval: str) -> np.ndarray:
-    """Start of the next candle, in ms, for each start (also the moment a candle closes)."""
-    start = np.asarray(start, np.int64)
-    if interval == "M":
-        months = start.astype("M8[ms]").astype("M8[M]") + 1
-        return months.astype("M8[ms]").astype(np.int64)
-    return start + (DAY if interval == "D" else WEEK if interval == "W" else int(interval) * MINUTE)
-
-
-def aligned(start: np.ndarray, interval: str) -> np.ndarray:
-    """True where a start lies on the interval's grid (UTC; weeks on Monday, months on the 1st)."""
-    start = np.asarray(start, np.int64)
-    if interval == "M":
-        return start.astype("M8[ms]").astype("M8[M]").astype("M8[ms]").astype(np.int64) == start
-    step = following(np.int64(0), interval)
-    return (start - (MONDAY if interval == "W" else 0)) % step == 0
-
-
-def utc(ms: int) -> str:
-    """``2025-01-01 00:00`` for a time in ms."""
-    return datetime.fromtimestamp(int(ms) / 1000, UTC).strftime("%Y-%m-%d %H:%M")
-
-
 @dataclass(frozen=True)
 class Source:
-    """Where candles come from: ``live``, ``cache``, ``replay`` or ``synthetic``, host and note."""
+    """Where candles come from: one of ``KINDS``, the host or file, and a note."""
 
     kind: str
     host: str
     note: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in ("live", "cache", "replay", "synthetic"):
-            raise ValueError(
-                f"Source: kind is {self.kind!r}; it must be live, cache, replay or synthetic"
-            )
+        if self.kind not in KINDS:
+            raise ValueError(f"Source: kind is {self.kind!r}; it must be one of {', '.join(KINDS)}")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -88,7 +65,7 @@ class Candles:
 
     Raises ``CandleError`` for unequal lengths, values that are not finite, prices that are not
     positive, starts off the grid or not increasing, a low above or a high below the body, and an
-    open that differs from the close of the candle directly before it.
+    open that differs from the close of the candle directly before it, unless ``allow_breaks``.
 
     Source: Bybit, v5 API, "Get Kline". Taught in chapter 13.
 
@@ -109,15 +86,102 @@ class Candles:
     category: str
     interval: str
     source: Source
+    allow_breaks: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "interval", check_interval(self.interval))
         for name in COLUMNS:
-            kind = np.int64 if name == "start" else np.float64
-            column = np.array(getattr(self, name), dtype=kind)
+            column = _column(getattr(self, name), name)
             column.flags.writeable = False
             object.__setattr__(self, name, column)
         self._check()
+
+    @classmethod
+    def from_frame(cls, frame: pandas.DataFrame, interval: str | int | None = None, **options):
+        """Candles from a pandas DataFrame with the columns of Bybit, freqtrade or ccxt.
+
+        Times are a column or the index, in any form that ``moment`` reads; columns without names
+        stand in the order start, open, high, low, close, volume[, turnover]. Rows may come newest
+        first; repeated rows that agree are dropped. What was changed stands in ``source.note``.
+
+        Parameters
+        ----------
+        frame : DataFrame
+        interval : one of Bybit's names; None takes the smallest distance of two starts
+        symbol, category : str
+        source : str, what ``describe`` shows as the origin
+        now : time at which the rows were recorded, default this computer's: candles that close
+            later are open and dropped. Nothing in a row says that it is open.
+        allow_gaps : bool, default True; False refuses missing candles
+        allow_breaks : bool, default False; True keeps an open that differs from the close before,
+            as most exchanges but Bybit have it, and ``describe`` counts them
+
+        Raises
+        ------
+        ValueError
+            If a time is unclear; ``CandleError`` if columns are missing or a row is no candle.
+
+        Taught in chapter 13.
+        """
+        return cls._from_table(read_frame(frame), interval, "frame", "from_frame", **options)
+
+    @classmethod
+    def from_csv(
+        cls, path: str | Path, interval: str | int | None = None, **options: Any
+    ) -> Candles:
+        """Candles from a CSV file, with or without a header; needs no pandas.
+
+        Columns, times and options as in ``from_frame``; ``source`` is the file's name unless
+        given, ``symbol`` is read from it (``BTCUSDT-5m.csv``).
+
+        Taught in chapter 13.
+        """
+        options.setdefault("source", Path(path).name)
+        options.setdefault("symbol", symbol_in(Path(path).name) or "DATA")
+        return cls._from_table(read_csv(path), interval, "file", "from_csv", **options)
+
+    @classmethod
+    def _from_table(
+        cls,
+        table: tuple[list | None, list],
+        interval: str | int | None,
+        kind: str,
+        door: str,
+        *,
+        symbol: str = "DATA",
+        category: str = "linear",
+        source: str = "DataFrame",
+        now: Any = None,
+        allow_gaps: bool = True,
+        allow_breaks: bool = False,
+    ) -> Candles:
+        function = f"Candles.{door}"
+        now = int(time.time() * 1000) if now is None else moment(now, function, "now")
+        columns, interval, notes = arrange(*table, function, interval, category)
+        candles = cls(
+            **columns,
+            symbol=symbol,
+            category=category,
+            interval=interval,
+            source=Source(kind, source),
+            allow_breaks=allow_breaks,
+        )
+        closed = int((candles.closes_at <= now).sum())
+        if closed < len(candles):
+            notes.append(f"{len(candles) - closed} rows dropped that close after {utc(now)} UTC")
+        if candles.gaps and not allow_gaps:
+            raise CandleError(
+                f"{function}: {len(candles.gaps)} places with missing candles, the first from "
+                f"{utc(candles.gaps[0][0])} UTC; fill them, or pass allow_gaps=True"
+            )
+        return replace(candles[:closed], source=Source(kind, source, "; ".join(notes)))
+
+    def to_frame(self) -> pandas.DataFrame:
+        """A pandas DataFrame of the six columns, indexed by the start in UTC."""
+        import pandas
+
+        index = pandas.DatetimeIndex(self.start.astype("M8[ms]"), tz="UTC", name="start")
+        return pandas.DataFrame({name: getattr(self, name) for name in COLUMNS[1:]}, index)
 
     def _check(self) -> None:
         columns = {name: getattr(self, name) for name in COLUMNS}
@@ -134,6 +198,8 @@ class Candles:
                     f"{self.high[i]:g}, low {self.low[i]:g}, close {self.close[i]:g})"
                 )
 
+        outside = (self.start < 0) | (self.start >= LAST)
+        refuse(outside, "start outside the years 1970 to 9999")
         refuse(~np.isfinite(np.stack([columns[c] for c in COLUMNS[1:]])).all(axis=0), "NaN or inf")
         refuse(np.minimum(np.minimum(self.open, self.close), self.low) <= 0, "price not positive")
         refuse((self.volume < 0) | (self.turnover < 0), "negative volume or turnover")
@@ -143,11 +209,13 @@ class Candles:
         later = np.ones(len(self), bool)
         later[1:] = np.diff(self.start) > 0
         refuse(~later, "start not after the row before")
-        broken = np.zeros(len(self), bool)
-        if len(self) > 1:
-            joined = following(self.start[:-1], self.interval) == self.start[1:]
-            broken[1:] = joined & (self.open[1:] != self.close[:-1])
-        refuse(broken, "open differs from the close before (a missing, open or corrupt candle)")
+        if not self.allow_breaks:
+            broken = np.isin(np.arange(len(self)), self.breaks)
+            refuse(
+                broken,
+                "open differs from the close before (a missing, open or corrupt candle, or a "
+                "market with such breaks: allow_breaks=True)",
+            )
 
     def __len__(self) -> int:
         return len(self.start)
@@ -172,6 +240,12 @@ class Candles:
         return [(int(expected[i]), int(self.start[i + 1])) for i in holes]
 
     @property
+    def breaks(self) -> np.ndarray:
+        """Rows (k,) whose open differs from the close of the candle directly before."""
+        joined = self.closes_at[:-1] == self.start[1:]
+        return 1 + np.flatnonzero(joined & (self.open[1:] != self.close[:-1]))
+
+    @property
     def span(self) -> tuple[int, int]:
         """(first start, last close) in ms; (0, 0) without rows."""
         return (int(self.start[0]), int(self.closes_at[-1])) if len(self) else (0, 0)
@@ -190,6 +264,8 @@ class Candles:
         parts = [self.source.kind, self.source.host, f"{self.symbol} {self.category}", span]
         holes = len(self.gaps)
         parts += [f"{len(self):,} candles of {unit}", f"{holes} gap{'s' * (holes != 1)}"]
+        if len(self.breaks):
+            parts.append(f"{len(self.breaks):,} opens off the close before")
         return " · ".join(parts + ([self.source.note] if self.source.note else []))
 
     def __repr__(self) -> str:
@@ -200,12 +276,16 @@ class Candles:
         return f"<p class='ql-source'><strong>{escape(kind)}</strong> · {escape(rest)}</p>"
 
 
-def floor_start(ms: int, interval: str) -> int:
-    """Start of the candle that contains the moment ``ms``."""
-    if interval == "M":
-        return int(np.int64(ms).astype("M8[ms]").astype("M8[M]").astype("M8[ms]").astype(np.int64))
-    offset = MONDAY if interval == "W" else 0
-    return int(ms - (ms - offset) % following(np.int64(0), interval))
+def _column(values: Any, name: str) -> np.ndarray:
+    """A column of Candles as a new array: int64 ms or float64."""
+    if np.ma.is_masked(values):
+        raise CandleError(f"Candles: {name} has masked values; drop those rows")
+    try:
+        if name == "start" and np.asarray(values).dtype.kind not in "iu":
+            return moments(values, "Candles")
+        return np.array(values, np.int64 if name == "start" else np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CandleError(f"Candles: {name} is not a column of numbers ({error})") from None
 
 
 def cache_path(
@@ -219,7 +299,7 @@ def cache_path(
 
     if isinstance(candles, Candles):
         candles = (candles.source.host, candles.category, candles.symbol, candles.interval)
-    name = "_".join(candles).replace(":", "_").replace("/", "_")
+    name = re.sub(r"[^\w.-]", "_", "_".join(candles))
     folder = folder or os.environ.get("QUANTLAB_CACHE") or user_cache_dir("quantlab")
     return Path(folder).expanduser() / f"{name}.npz"
 
@@ -234,40 +314,49 @@ def save_cache(candles: Candles, path: str | Path, now: int) -> None:
     ``now`` is the exchange's time in ms; a candle that closes later is open and refused. Rows
     that are already there must agree.
 
-    Raises ``CacheError`` if a candle is open, the two disagree, or the file is corrupt.
+    Raises ``CacheError`` if a candle is open, the two disagree or are of different markets, or
+    the file is corrupt; ``OSError`` if it cannot be written: the old file stays.
     """
     path = Path(path)
     if not len(candles):
         return
     if candles.span[1] > now:
         raise CacheError(f"save_cache: the last candle is open until {utc(candles.span[1])} UTC")
-    columns = {name: getattr(candles, name) for name in COLUMNS}
     if path.exists():
-        columns = _join(load_cache(path), candles, path)
-    host = candles.source.host
-    merged = Candles(
-        **columns,
-        symbol=candles.symbol,
-        category=candles.category,
-        interval=candles.interval,
-        source=Source("cache", host),
-    )
-    meta = {
-        "host": host,
-        "category": candles.category,
-        "symbol": candles.symbol,
-        "interval": candles.interval,
-        "span": merged.span,
-        "rows": len(merged),
+        old = load_cache(path)
+        theirs, ours = _identity(old), _identity(candles)
+        if theirs != ours:
+            held, given = " ".join(theirs.values()), " ".join(ours.values())
+            raise CacheError(f"save_cache: {path} holds {held}, not {given}; use another file")
+        candles = replace(candles, **_join(old, candles, path))
+    columns = {name: getattr(candles, name) for name in COLUMNS}
+    meta = _identity(candles) | {
+        "allow_breaks": candles.allow_breaks,
+        "span": candles.span,
+        "rows": len(candles),
         "saved": int(now),
         "sha256": _digest(columns),
     }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, meta=np.array(json.dumps(meta)), **columns)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as part:
-        part.write(buffer.getvalue())
-    os.replace(part.name, path)
+    handle, part = tempfile.mkstemp(".part", dir=path.parent)
+    try:
+        with open(handle, "wb") as file:
+            file.write(buffer.getvalue())
+        os.replace(part, path)
+    except OSError:
+        os.unlink(part)
+        raise
+
+
+def _identity(candles: Candles) -> dict[str, str]:
+    return {
+        "host": candles.source.host,
+        "category": candles.category,
+        "symbol": candles.symbol,
+        "interval": candles.interval,
+    }
 
 
 def _join(old: Candles, new: Candles, path: Path) -> dict[str, np.ndarray]:
@@ -295,14 +384,14 @@ def load_cache(path: str | Path) -> Candles:
             columns = {name: stored[name] for name in COLUMNS}
         if meta["sha256"] != _digest(columns):
             raise ValueError("its sha256 does not fit its rows")
-        saved = datetime.fromtimestamp(meta["saved"] / 1000, UTC)
-        source = Source("cache", meta["host"], f"saved {saved:%Y-%m-%d %H:%M} UTC")
+        source = Source("cache", meta["host"], f"saved {utc(meta['saved'])} UTC")
         candles = Candles(
             **columns,
             symbol=meta["symbol"],
             category=meta["category"],
             interval=meta["interval"],
             source=source,
+            allow_breaks=meta.get("allow_breaks", False),
         )
         if meta["rows"] != len(candles) or list(candles.span) != meta["span"]:
             raise ValueError("its row count or span does not fit its rows")

@@ -8,9 +8,13 @@ Brownian bridge. Volume follows h[t] and the range that came out.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from quantlab.market.candles import DAY, Candles, Source, check_interval, floor_start, following
+from quantlab._checks import integer
+from quantlab.market.candles import Candles, Source
+from quantlab.market.times import DAY, check_interval, floor_start, following, moment, utc
 
 TICKS = 10  # per unit of price: prices lie on a grid of 0.1
 FIRST_PRICE, TYPICAL_VOLUME = 60_000, 150
@@ -29,17 +33,35 @@ def synthetic_candles(
     n: int,
     seed: int = 7,
     interval: str | int = "5",
-    start: str = "2025-01-01",
+    start: Any = "2025-01-01",
     symbol: str = "SYNTH",
+    liquidation: bool = True,
 ) -> Candles:
     """n simulated candles: fat tails, clustered volatility, a daily season, volume that follows.
 
-    Each open is the close before; prices lie on a grid of 0.1. Samples of 5,000 or more hold one
-    liquidation, a candle with a range of 8 to 10 % and its aftershocks, 30 % of the way in. The
-    constants are tuned to 5-minute candles; other intervals scale the moves with the square root
-    of time. No row of any market is in here.
+    Each open is the close before; prices lie on a grid of 0.1. The constants are tuned to
+    5-minute candles; other intervals scale the moves with the square root of time. No row of any
+    market is in here.
 
-    Raises ``ValueError`` if n < 1, or for months, whose length varies.
+    Parameters
+    ----------
+    n : int
+    seed : int
+    interval : str or int, one of Bybit's names up to a week
+    start : a time that ``moment`` reads; the candle that contains it is the first
+    symbol : str
+    liquidation : bool
+        True plants one candle with a range of 8 to 10 % and its aftershocks into samples of 5,000
+        or more, 30 % of the way in; ``describe()`` names its row. False leaves it out.
+
+    Returns
+    -------
+    Candles
+
+    Raises
+    ------
+    ValueError
+        If n < 1, or for months, whose length varies.
 
     Source: Cont (2001), "Empirical properties of asset returns", for the facts. Taught in
     chapter 13.
@@ -49,28 +71,31 @@ def synthetic_candles(
     True
     >>> int(np.argmax(candles.high / candles.low))
     6000
+    >>> candles.source.note
+    'one planted liquidation candle at row 6,000 (2025-01-21 20:00 UTC)'
     """
     interval = check_interval(interval)
-    if n < 1 or interval == "M":
-        raise ValueError(
-            f"synthetic_candles: got n={n}, interval={interval}; n must be 1 or more and the "
-            "interval at most a week"
-        )
+    n = integer(n, "synthetic_candles", "n", 1, 10**8)
+    if interval == "M":
+        raise ValueError("synthetic_candles: interval is M; months vary in length, take at most W")
     rng = np.random.default_rng(seed)
     step = int(following(np.int64(0), interval))
-    first = floor_start(int(np.datetime64(start, "ms").astype(np.int64)), interval)
+    first = int(floor_start(moment(start, "synthetic_candles", "start"), interval))
     starts = first + step * np.arange(n, dtype=np.int64)
 
-    h = log_volatility(starts, rng)
+    planted = int(LIQUIDATION * n) if liquidation and n >= SHORTEST_WITH_LIQUIDATION else None
+    h = log_volatility(starts, rng, planted)
     sigma = LEVEL * np.sqrt(step / 300_000) * np.exp(h)
     shock = rng.standard_normal(n)
     shock[1:] -= REVERSAL * shock[:-1]
     up_draw, down_draw = rng.random(n), rng.random(n)
     volume_noise = 0.3 * rng.standard_normal(n) + mean_reverting(n, 6, 0.45, 0.0, rng)
-    if n >= SHORTEST_WITH_LIQUIDATION:
-        k = int(LIQUIDATION * n)  # falls 8 %, closes 4.4 % down, whatever the seed
+    note = ""
+    if planted is not None:
+        k = planted  # falls 8 %, closes 4.4 % down, whatever the seed
         sigma[k], shock[k], up_draw[k], down_draw[k] = 0.04, -1.1, 0.9, 0.0137
         h[k], volume_noise[k] = 3.5, 0.0
+        note = f"one planted liquidation candle at row {k:,} ({utc(starts[k])} UTC)"
 
     move = sigma * shock
     up = (move + np.sqrt(move**2 - 2 * sigma**2 * np.log(up_draw))) / 2
@@ -85,12 +110,12 @@ def synthetic_candles(
     return Candles(
         starts, open_ / TICKS, high / TICKS, np.maximum(low, 1) / TICKS, close / TICKS,
         volume, np.round(volume * close / TICKS, 4), symbol, "linear", interval,
-        Source("synthetic", f"simulator seed {seed}"),
+        Source("synthetic", f"simulator seed {seed}", note),
     )  # fmt: skip
 
 
-def log_volatility(starts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """h (n,): season, weekend, mean-reverting components, noise, aftershocks."""
+def log_volatility(starts: np.ndarray, rng: np.random.Generator, planted: int | None) -> np.ndarray:
+    """h (n,): season, weekend, mean-reverting components, noise, aftershocks of row planted."""
     n = len(starts)
     per_day = DAY / (starts[1] - starts[0]) if n > 1 else 288
     h = np.interp(starts % DAY / 3_600_000, HOURS, SEASON)
@@ -98,9 +123,9 @@ def log_volatility(starts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     for days, std, skew in COMPONENTS:
         h += mean_reverting(n, days * per_day, std, skew, rng)
     h += NOISE * rng.standard_normal(n)
-    if n >= SHORTEST_WITH_LIQUIDATION:
-        after = np.arange(n - int(LIQUIDATION * n))
-        h[-len(after) :] += 3.5 * np.exp(-after / 5) + 0.7 * np.exp(-after / 100)
+    if planted is not None:
+        after = np.arange(n - planted)
+        h[planted:] += 3.5 * np.exp(-after / 5) + 0.7 * np.exp(-after / 100)
     return h
 
 
