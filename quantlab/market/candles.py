@@ -104,22 +104,16 @@ class Candles:
         stand in the order start, open, high, low, close, volume[, turnover]. Rows may come newest
         first; repeated rows that agree are dropped. What was changed stands in ``source.note``.
 
-        Parameters
-        ----------
-        frame : DataFrame
-        interval : one of Bybit's names; None takes the smallest distance of two starts
-        symbol, category : str
-        source : str, what ``describe`` shows as the origin
-        now : time at which the rows were recorded, default this computer's: candles that close
-            later are open and dropped. Nothing in a row says that it is open.
-        allow_gaps : bool, default True; False refuses missing candles
-        allow_breaks : bool, default False; True keeps an open that differs from the close before,
-            as most exchanges but Bybit have it, and ``describe`` counts them
+        ``interval`` is one of Bybit's names; None takes the smallest distance of two starts. The
+        options are ``symbol``; ``category``; ``source``, a text that ``describe`` shows as the
+        origin; ``now``, the time at which the rows were recorded, by default this computer's:
+        candles that close later are open and dropped (nothing in a row says so);
+        ``allow_gaps=False`` to refuse missing candles; and ``allow_breaks=True`` to keep opens
+        that differ from the close before, as most exchanges but Bybit have them: ``describe``
+        counts them.
 
-        Raises
-        ------
-        ValueError
-            If a time is unclear; ``CandleError`` if columns are missing or a row is no candle.
+        Raises ``CandleError`` if columns are missing or a row cannot be a candle; ``ValueError``
+        for a time that is unclear.
 
         Taught in chapter 13.
         """

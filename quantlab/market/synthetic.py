@@ -43,25 +43,12 @@ def synthetic_candles(
     5-minute candles; other intervals scale the moves with the square root of time. No row of any
     market is in here.
 
-    Parameters
-    ----------
-    n : int
-    seed : int
-    interval : str or int, one of Bybit's names up to a week
-    start : a time that ``moment`` reads; the candle that contains it is the first
-    symbol : str
-    liquidation : bool
-        True plants one candle with a range of 8 to 10 % and its aftershocks into samples of 5,000
-        or more, 30 % of the way in; ``describe()`` names its row. False leaves it out.
+    ``interval`` is one of Bybit's names up to a week; ``start`` is any time that ``moment`` reads,
+    and the candle that contains it is the first. ``liquidation=True`` plants one candle with a
+    range of 8 to 10 % and its aftershocks into samples of 5,000 or more, 30 % of the way in, and
+    ``describe()`` names its row; False leaves it out.
 
-    Returns
-    -------
-    Candles
-
-    Raises
-    ------
-    ValueError
-        If n < 1, or for months, whose length varies.
+    Raises ``ValueError`` if n < 1, or for months, whose length varies.
 
     Source: Cont (2001), "Empirical properties of asset returns", for the facts. Taught in
     chapter 13.
