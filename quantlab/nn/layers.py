@@ -13,6 +13,8 @@ from quantlab.integer import quantized_matmul
 from quantlab.scheme import QuantizationParams, QuantizationScheme
 from quantlab.tensor import QuantizedTensor, dequantize, fake_quantize, quantize
 
+INITS = ("he", "glorot")
+
 
 def check_rows(where: str, x: np.ndarray, width: int) -> np.ndarray:
     """Return x as a finite float32 array (rows, width), or raise a ValueError that says why not."""
@@ -63,16 +65,25 @@ class LinearLayer:
             )
 
     @classmethod
-    def init(cls, n_in: int, n_out: int, rng: np.random.Generator) -> LinearLayer:
-        """Draw a layer with He initialization: weights N(0, 2 / n_in), bias 0.
+    def init(
+        cls, n_in: int, n_out: int, rng: np.random.Generator, method: str = "he"
+    ) -> LinearLayer:
+        """Draw a layer: weights N(0, variance), bias 0.
 
-        Source: He et al. 2015 (arXiv 1502.01852), equation (10).
+        variance is 2 / n_in ("he": He et al. 2015, arXiv 1502.01852, equation (10)) or
+        2 / (n_in + n_out) ("glorot": Glorot and Bengio 2010, equation (12)). With few inputs and
+        many outputs He draws large weights that training hardly moves: the answer is then a small
+        difference of large terms, and rounding shows. Raises ValueError for another method.
 
-        >>> LinearLayer.init(4, 32, np.random.default_rng(0)).shape
-        (32, 4)
+        >>> rng = np.random.default_rng(0)
+        >>> [round(float(LinearLayer.init(4, 4096, rng, m).weight.std()), 3) for m in INITS]
+        [0.707, 0.022]
         """
+        if method not in INITS:
+            raise ValueError(f"LinearLayer.init: method is {method!r}; choose one of {INITS}")
         weight = rng.standard_normal((n_out, n_in), dtype=np.float32)
-        return cls(weight * np.float32(np.sqrt(2.0 / n_in)), np.zeros(n_out, np.float32))
+        fans = n_in if method == "he" else n_in + n_out
+        return cls(weight * np.float32(np.sqrt(2.0 / fans)), np.zeros(n_out, np.float32))
 
     @property
     def shape(self) -> tuple[int, int]:

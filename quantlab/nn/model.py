@@ -72,8 +72,9 @@ class TradingModel(Model):
     """A ReLU network in float32: one logit for up or down, or k logits for k classes.
 
     sizes (n_0, ..., n_last) lists the widths; (4, 32, 16, 1) takes four features and has 705
-    parameters. Weights are He-initialized from the seed, so an untrained model already
-    predicts (at chance). `layers` is a plain list of LinearLayer and may be edited.
+    parameters. Weights are drawn from the seed (init "he" or "glorot", see LinearLayer.init), so
+    an untrained model already predicts, at chance. `layers` is a plain list of LinearLayer and
+    may be edited.
 
     Raises ValueError if sizes are not two or more positive integers.
     Taught in chapter 1, trained on candles in chapter 14.
@@ -86,7 +87,7 @@ class TradingModel(Model):
     (True, 132)
     """
 
-    def __init__(self, sizes: Sequence[int], seed: int = 0) -> None:
+    def __init__(self, sizes: Sequence[int], seed: int = 0, init: str = "he") -> None:
         sizes = tuple(sizes)
         if len(sizes) < 2 or not all(isinstance(n, (int, np.integer)) and n > 0 for n in sizes):
             raise ValueError(
@@ -95,7 +96,7 @@ class TradingModel(Model):
             )
         self.seed = _checks.integer(seed, "TradingModel", "seed", 0, 2**63 - 1)
         rng = np.random.default_rng(seed)
-        self.layers = [LinearLayer.init(n_in, n_out, rng) for n_in, n_out in pairwise(sizes)]
+        self.layers = [LinearLayer.init(n_in, n_out, rng, init) for n_in, n_out in pairwise(sizes)]
         self.history: dict[str, list[float]] = {}
 
     @classmethod
