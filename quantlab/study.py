@@ -119,11 +119,13 @@ def train_seeds(
     data: PreparedData,
     sizes: Sequence[int] = (32, 16),
     seeds: Iterable[int] = range(5),
+    init: str = "glorot",
     **options: Any,
 ) -> list[TradingModel]:
     """One model for each seed, trained on the training part, stopped early by the validation part.
 
-    sizes: widths of the hidden layers, () for logistic regression; options as `TradingModel.fit`.
+    sizes: widths of the hidden layers, () for logistic regression; init as `TradingModel`;
+    options as `TradingModel.fit`.
 
     Raises ValueError if there is no seed, and as `TradingModel`.
     Taught in chapter 14.
@@ -138,7 +140,8 @@ def train_seeds(
             "layers, such as (32, 16), and several seeds, such as range(5)"
         )
     held_out = (data.validation.x, data.validation.y)
-    models = [TradingModel((data.train.x.shape[1], *sizes, 1), seed=seed) for seed in seeds]
+    widths = (data.train.x.shape[1], *sizes, 1)
+    models = [TradingModel(widths, seed, init) for seed in seeds]
     if not models:
         raise ValueError("train_seeds: seeds are empty; give one or more, such as range(5)")
     return [m.fit(data.train.x, data.train.y, validation=held_out, **options) for m in models]

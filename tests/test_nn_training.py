@@ -218,6 +218,16 @@ def test_bad_input_is_named(call, message):
         call(TradingModel((4, 3, 1)))
 
 
+def test_initializations_have_their_variance_and_one_draw():
+    he, glorot = (TradingModel((4, 4096, 1), seed=3, init=kind) for kind in ("he", "glorot"))
+    assert he.layers[0].weight.std() == pytest.approx(np.sqrt(2 / 4), rel=0.02)
+    assert glorot.layers[0].weight.std() == pytest.approx(np.sqrt(2 / 4100), rel=0.02)
+    ratio = he.layers[0].weight / glorot.layers[0].weight
+    np.testing.assert_allclose(ratio, np.sqrt(4100 / 4), rtol=1e-5)
+    with pytest.raises(ValueError, match="method is 'xavier'; choose one of"):
+        TradingModel((4, 1), init="xavier")
+
+
 @pytest.mark.parametrize("sizes", [(4,), (), (4, 0, 1), (4, 2.5, 1), (4, -1)])
 def test_invalid_sizes(sizes):
     with pytest.raises(ValueError, match="expected two or more positive integers"):

@@ -9,7 +9,7 @@ from replay import read_csv
 import quantlab as ql
 from quantlab.market import Candles, FeatureScaler, Source, candle_features
 from quantlab.market.candles import COLUMNS
-from quantlab.nn import paired_interval
+from quantlab.nn import agreement, paired_interval
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_seeds_are_models_of_their_own(data):
     assert [m.seed for m in models] == [0, 1, 2] and models[0].sizes == (4, 8, 4, 1)
     logits = ql.seed_logits(models, data.test.x)
     assert logits.shape == (3, len(data.test)) and (logits[0] != logits[1]).any()
-    alone = ql.TradingModel((4, 8, 4, 1), seed=1).fit(
+    alone = ql.TradingModel((4, 8, 4, 1), seed=1, init="glorot").fit(
         data.train.x, data.train.y, validation=(data.validation.x, data.validation.y), epochs=3
     )
     np.testing.assert_array_equal(alone.predict_logits(data.test.x), logits[1])
@@ -136,6 +136,37 @@ def test_a_trade_is_charged_when_the_position_changes():
                           (np.full(4, np.nan), 0.1)):  # fmt: skip
         with pytest.raises(ValueError, match="profit: "):
             ql.profit(position, returns, fee)
+
+
+def test_a_small_first_layer_rounds_better_at_no_cost():
+    """Two bits take half of what they take from He's weights, and the float model is as good."""
+    data = ql.prepare(ql.synthetic_candles(20_000, seed=7))
+    right, snr = {}, {}
+    for init in ("he", "glorot"):
+        models = ql.train_seeds(data, init=init)
+        coarse = [ql.post_training_quantize(m, None, 2, None) for m in models]
+        exact, rounded = (ql.seed_logits(family, data.test.x) for family in (models, coarse))
+        right[init] = [100 * ((z > 0) == data.test.y).mean() for z in (exact, rounded)]
+        snr[init] = np.mean([ql.snr_db(a, b) for a, b in zip(exact, rounded, strict=True)])
+    assert abs(right["he"][0] - right["glorot"][0]) < 0.5
+    assert right["glorot"][0] - right["glorot"][1] < 0.5 * (right["he"][0] - right["he"][1])
+    assert snr["glorot"] > snr["he"] + 3
+
+
+def test_one_candle_stretches_the_grid_of_the_inputs_and_a_clip_mends_it():
+    """8-bit inputs cost more than 8-bit weights: the return of one candle is 20 sigma away."""
+    candles = ql.synthetic_candles(20_000, seed=7)
+    agree = {}
+    for scaling in ("log-zscore", "log-clip"):
+        data = ql.prepare(candles, scaling=scaling)
+        assert (np.abs(data.train.x).max() > 15) == (scaling == "log-zscore")
+        (model,) = ql.train_seeds(data, seeds=[0])
+        exact = model.predict_logits(data.test.x)
+        for bits in (8, 4):
+            coarse = ql.post_training_quantize(model, data.train.x, bits, bits)
+            agree[scaling, bits] = agreement(exact, coarse.predict_logits(data.test.x))
+    assert agree["log-clip", 8] > 99 > agree["log-zscore", 8]
+    assert agree["log-clip", 4] > 90 > 80 > agree["log-zscore", 4]
 
 
 @pytest.mark.parametrize("symbol", ["BTCUSDT", "ETHUSDT"])

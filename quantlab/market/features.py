@@ -191,7 +191,9 @@ class FeatureScaler:
     ``minmax``: smallest to -1, largest to 1. ``percentile``: clipped to the 0.1 and 99.9
     percentiles, then the same. ``zscore``: mean 0, standard deviation 1. ``log-zscore``:
     logarithm of the columns that are never negative (ranges, volumes), then ``zscore``; a zero
-    takes the smallest positive training value. A constant column becomes 0.
+    takes the smallest positive training value. ``log-clip``: the same, after a clip to the 0.1 and
+    99.9 percentiles: no single candle stretches the grid of the inputs. A constant column
+    becomes 0.
 
     Raises ``ValueError`` for x that is not a finite matrix of the width that ``fit`` saw, or
     values so huge that their spread or their scaled value is not a finite float32.
@@ -205,7 +207,7 @@ class FeatureScaler:
     [-1.22, 0.0, 1.22]
     """
 
-    METHODS = ("minmax", "percentile", "zscore", "log-zscore")
+    METHODS = ("minmax", "percentile", "zscore", "log-zscore", "log-clip")
 
     def __init__(self, method: str = "log-zscore") -> None:
         if method not in self.METHODS:
@@ -227,12 +229,12 @@ class FeatureScaler:
         x = self._matrix(x, "fit")
         self.lower, self.upper = np.full(x.shape[1], -np.inf), np.full(x.shape[1], np.inf)
         self.logged = np.zeros(x.shape[1], bool)
-        if self.method == "percentile":
+        if self.method in ("percentile", "log-clip"):
             self.lower, self.upper = np.percentile(x, (0.1, 99.9), axis=0)
-        if self.method == "log-zscore":
+        if self.method in ("log-zscore", "log-clip"):
             self.logged = (x >= 0).all(axis=0) & (x > 0).any(axis=0)
             smallest = np.where(x > 0, x, np.inf).min(axis=0)
-            self.lower = np.where(self.logged, smallest, -np.inf)
+            self.lower = np.where(self.logged, np.maximum(self.lower, smallest), self.lower)
         x = self._prepare(x)
         low, high = x.min(axis=0), x.max(axis=0)
         with np.errstate(over="ignore", invalid="ignore"):
