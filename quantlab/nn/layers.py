@@ -37,7 +37,7 @@ class LinearLayer:
     "per channel" is axis 0 everywhere in the course.
 
     Raises ValueError if the shapes do not belong together or a value is not finite.
-    Source: ONNX Gemm with transB=1. Taught in chapter 1.
+    Source: ONNX Gemm with transB=1. Taught in chapter 10.
 
     >>> layer = LinearLayer([[1.0, 2.0], [0.0, -1.0]], [0.5, 0.0])
     >>> layer.forward([[1.0, 1.0]]).tolist()
