@@ -177,8 +177,9 @@ export function panel(title, legend, height = 205) {
     if (!best) return hide();
     const [x, y, words] = best;
     tip.textContent = words();
-    tip.style.top = `${svg.offsetTop + y / k - 8}px`;
-    tip.style.left = `${clamp(svg.offsetLeft + x / k, tip.offsetWidth / 2, Math.max(root.clientWidth - tip.offsetWidth / 2, 0))}px`;
+    const home = root.getBoundingClientRect(), half = tip.offsetWidth / 2;
+    tip.style.top = `${box.top - home.top + y / k - 10}px`;
+    tip.style.left = `${clamp(box.left - home.left + x / k, half, Math.max(home.width - half, half))}px`;
     if (!ring) svg.append(ring = document.createElementNS(SVG, "circle"));
     for (const [key, v] of [["class", "ql-ring"], ["cx", x], ["cy", y], ["r", 7]]) ring.setAttribute(key, v);
   };

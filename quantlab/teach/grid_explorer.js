@@ -154,10 +154,12 @@ function render({ model, el }) {
       : choice(d.name, d.values.map((v, i) => [i, named(v)]), put(d.name))]);
     const pick = measures.length > 1 ? [[null, choice("show", measures.map((m) => [m.name, m.name]), (v) => { model.set("measure", v); model.save_changes(); })]] : [];
     controls = [...pick, ...controls];
-    ui.controls.replaceChildren(...controls.map(([, c]) => c.root), pin = button("pin this setting", () => set({ pinned: pinnedOf() ? {} : { ...model.get("point") } })), button("back to start", () => {
+    pin = button("pin this setting", () => set({ pinned: pinnedOf() ? {} : { ...model.get("point") } }));
+    const back = button("back to start", () => {
       along = start();
       set({ point: spec.start, measure: measures[0].name, pinned: {} });
-    }), extra);
+    });
+    ui.controls.replaceChildren(...controls.map(([, c]) => c.root), tag("div", { class: "ql-buttons" }, pin, back, extra));
     named_?.root?.remove();
     named_ = presets(spec.presets, (p) => set({ point: { ...model.get("point"), ...p } }));
     if (named_.root) ui.controls.before(named_.root);

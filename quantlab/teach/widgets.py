@@ -104,7 +104,8 @@ class ArrayExplorer(_Explorer):
     data: real array (n,) or (channels, n), or a dict {label: array} of equal shapes, which adds
     a "data" control. name, unit: what the values are, for the axes. bits 1 to 16; scheme
     "symmetric" or "asymmetric"; clip: percentile 90 to 100 (100 is min-max); granularity
-    "tensor", "channel" or a group size that divides n: where the controls start.
+    "tensor", "channel" or a group size that divides n: where the controls start. presets:
+    {button: {"bits": ..., "clip": ...}}, named settings.
     controls: some of "bits", "scheme", "clip", "granularity". panels: some of "trace",
     "staircase", "error", "values", "snr", "channels". channel: what a row is called.
     groups: the group sizes that the granularity control offers (None: 16 to 128 that divide n).
@@ -117,11 +118,12 @@ class ArrayExplorer(_Explorer):
 
     _esm = _module("explorer_arithmetic.js", "explorer_parts.js", "array_explorer.js")
     data = tr.Bytes().tag(sync=True)
-    bits = tr.Int(8, min=1, max=16).tag(sync=True)
+    bits = tr.Int(3, min=1, max=16).tag(sync=True)
     scheme = tr.Enum(_SCHEMES, "symmetric").tag(sync=True)
     clip = tr.Float(100.0, min=90, max=100).tag(sync=True)
     granularity = tr.Unicode("tensor").tag(sync=True)
     array = tr.Unicode().tag(sync=True)
+    pinned = tr.Dict().tag(sync=True)
 
     def __init__(
         self,
@@ -129,7 +131,7 @@ class ArrayExplorer(_Explorer):
         *,
         name: str = "return",
         unit: str = "%",
-        bits: int = 8,
+        bits: int = 3,
         scheme: str = "symmetric",
         clip: float = 100.0,
         granularity: str | int = "tensor",
@@ -139,6 +141,7 @@ class ArrayExplorer(_Explorer):
         caption: str = "",
         channel: str = "channel",
         groups: Sequence[int] | None = None,
+        presets: Mapping[str, Mapping] | None = None,
     ) -> None:
         me = "ArrayExplorer"
         self._arrays = _rows(data, me)
@@ -156,15 +159,19 @@ class ArrayExplorer(_Explorer):
         fits = isinstance(granularity, (int, np.integer)) and granularity > 0
         if fits and columns % granularity == 0 and str(granularity) not in sizes:
             sizes.append(str(granularity))
-        start = {
-            "bits": _checks.integer(bits, me, "bits", 1, 16),
-            "scheme": _one_of(me, "scheme", scheme, _SCHEMES),
-            "clip": float(clip),
-            "granularity": _one_of(me, "granularity", str(granularity), sizes),
-            "array": next(iter(self._arrays)),
+        checks = {
+            "bits": lambda v: _checks.integer(v, me, "bits", 1, 16),
+            "scheme": lambda v: _one_of(me, "scheme", v, _SCHEMES),
+            "clip": lambda v: _clip(v, me),
+            "granularity": lambda v: _one_of(me, "granularity", str(v), sizes),
+            "array": lambda v: _one_of(me, "array", v, list(self._arrays)),
         }
-        if not 90 <= start["clip"] <= 100:
-            raise ValueError(f"{me}: clip is {clip}; expected a percentile from 90 to 100")
+        start = {"bits": bits, "scheme": scheme, "clip": clip, "granularity": granularity}
+        start = {k: checks[k](v) for k, v in start.items()} | {"array": next(iter(self._arrays))}
+        ready = {
+            str(name): {_one_of(me, "presets", k, list(checks)): checks[k](v) for k, v in p.items()}
+            for name, p in (presets or {}).items()
+        }
         panels = _all_of(me, "panels", panels, _PANELS)
         if rows == 1 and "channels" in panels:
             raise ValueError(
@@ -191,6 +198,7 @@ class ArrayExplorer(_Explorer):
             "panels": panels,
             "granularities": sizes,
             "start": start,
+            "presets": ready,
             "arrays": [{"label": k, "rows": rows, "columns": columns} for k in self._arrays],
         }
         packed = b"".join(a.tobytes() for a in self._arrays.values())
@@ -255,6 +263,12 @@ class ArrayExplorer(_Explorer):
         for ax in (left, right):
             ax.legend(frameon=False, fontsize=8)
         return figure
+
+
+def _clip(clip: float, me: str) -> float:
+    if not 90 <= clip <= 100:
+        raise ValueError(f"{me}: clip is {clip}; expected a percentile from 90 to 100")
+    return float(clip)
 
 
 def _rows(data: Any, me: str) -> dict[str, np.ndarray]:

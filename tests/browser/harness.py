@@ -142,6 +142,32 @@ def write_page(path: Path, *parts) -> str:
     return path.resolve().as_uri()
 
 
+def drag_by_touch(page, slider, start: float = 0.97, end: float = 0.03) -> None:
+    """A finger put on a slider and drawn along it, as shares of its length."""
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    finger = page.context.new_cdp_session(page)
+
+    def put(kind: str, share: float) -> None:
+        spot = {"x": box["x"] + share * box["width"], "y": box["y"] + box["height"] / 2}
+        points = [] if kind == "touchEnd" else [spot]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    put("touchStart", start)
+    for i in range(1, 11):
+        put("touchMove", start + (end - start) * i / 10)
+    put("touchEnd", end)
+
+
+# Buttons, sliders and lists that are smaller than a fingertip.
+SMALL = """() => [...document.querySelectorAll(
+    '.ql button, .ql select, .ql input:not([type=radio])')]
+  .filter((e) => e.checkVisibility())
+  .map((e) => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()])
+  .filter(([, r]) => r.height < 44 || r.width < 44)
+  .map(([what, r]) => `${what} ${r.width} x ${r.height}`)"""
+
+
 # Every explorer of the page has drawn its panels (or there is none).
 DRAWN = """() => {
   const views = document.querySelectorAll(

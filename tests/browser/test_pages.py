@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 
 import pytest
-from harness import CONTRAST, SEEN, SWEEP, WANDER, WIDE, visit
+from harness import CONTRAST, SEEN, SMALL, SWEEP, WANDER, WIDE, drag_by_touch, visit
 
 ROOT = Path(__file__).resolve().parents[2]
 QUIZ = r'Quiz\(\s*r?"""(.*?)"""'
@@ -134,12 +134,21 @@ def test_readable_in_light_and_dark(browser, book, site, path, dark):
         assert not problems, "\n".join(problems)
 
 
-def test_fits_a_phone(browser, book, site, path):
-    with visit(browser, addresses(book, site, path)["http"], width=390) as (page, problems):
+def test_fits_a_phone_and_a_finger(browser, book, site, path):
+    address = addresses(book, site, path)["http"]
+    with visit(browser, address, width=390, touch=True) as (page, problems):
         unfold(page)
         wide = page.evaluate(WIDE)
         assert wide["page"] <= wide["limit"], f"{path}: {wide}"
         assert not wide["out"], f"{path}: {wide}"
+        assert not page.evaluate(SMALL), path
+        for ql in explorers(page):
+            for slider in ql.query_selector_all("input[type=range]:enabled"):
+                slider.press("End")
+                before = page.evaluate(SEEN, ql)
+                drag_by_touch(page, slider)
+                assert slider.input_value() != slider.get_attribute("max"), f"{path}: touch is dead"
+                assert page.evaluate(SEEN, ql) != before, path
         assert not problems, "\n".join(problems)
 
 
