@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import exercise, mistake
+from . import exercise, mistake, transfer
 
 F32 = np.float32
 TIES = np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5], dtype=F32)
@@ -232,3 +232,38 @@ def amplitude(x, y):
 def upside_down(x, y):
     """signal over noise, not noise over signal: the sign is wrong."""
     return -snr(x, y)
+
+
+def volumes(rng):
+    """Volumes: never negative, a third of them zero: (the first 400, the next 2,000)."""
+    series = rng.gamma(2.0, rng.uniform(1, 50), 2400) * (rng.random(2400) > 0.3)
+    return series[:400].astype(F32), series[400:].astype(F32)
+
+
+def snr_on_grid(answer, unseen):
+    """SNR in dB of the unseen values on codes 0 to 63 with this scale and zero point."""
+    if not (np.size(answer) == 2 and np.isfinite(np.asarray(answer, float)).all()):
+        raise ValueError(f"expected (scale, zero point), yours is {answer!r}")
+    scale, zero_point = (float(v) for v in answer)
+    if scale <= 0 or not 0 <= zero_point <= 63 or zero_point % 1:
+        raise ValueError(
+            f"expected a scale above 0 and a whole zero point from 0 to 63, so that zero is exact; "
+            f"yours are {scale:g} and {zero_point:g}"
+        )
+    x = unseen.astype(float)
+    codes = np.clip(np.rint(x / scale) + zero_point, 0, 63)
+    noise = x - scale * (codes - zero_point)
+    return 10 * np.log10(np.sum(x**2) / np.sum(noise**2))
+
+
+def symmetric_grid(x):
+    """The middle code stands for zero."""
+    return np.abs(x).max() / 31, 32
+
+
+@transfer(
+    "02-transfer", draw=volumes, measure=snr_on_grid, plain=symmetric_grid, target=29.5, unit="dB"
+)
+def all_codes_above_zero(x):
+    """Volumes are never negative, so zero gets code 0; a little room above for what comes."""
+    return 1.05 * x.max() / 63, 0
