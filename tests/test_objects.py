@@ -18,7 +18,25 @@ def series(n=400):
     return np.float32(0.1 * np.random.default_rng(3).standard_t(3, size=n))
 
 
-EXAMPLES = {"Ruler": lambda **k: objects.Ruler(**{"data": series()} | k)}
+def rows(**k):
+    x = np.random.default_rng(4).normal(size=(60, 3))
+    given = {
+        "logits": x[:, 0],
+        "quantized": {2: np.round(x[:, 0]), 4: np.round(4 * x[:, 0]) / 4},
+        "features": x,
+        "names": ("a", "b", "c"),
+        "targets": x[:, 0] + x[:, 1] > 0,
+        "gains": x[:, 1],
+        "fee": 0.1,
+    }
+    return objects.Decision(**(given | k))
+
+
+EXAMPLES = {
+    "Clip": lambda **k: objects.Clip(**{"data": series()} | k),
+    "Decision": rows,
+    "Ruler": lambda **k: objects.Ruler(**{"data": series()} | k),
+}
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +83,22 @@ def test_what_travels(name):
 
 
 REFUSED = [
+    ("Clip", {"data": [np.inf]}, "1 infinite value"),
+    ("Clip", {"data": np.zeros(5)}, "not all zero"),
+    ("Clip", {"bits": 9}, "bits is 9; expected 2 to 8"),
+    ("Clip", {"clip": 0.0}, "clip is 0; expected"),
+    ("Clip", {"wrong": 1}, "wrong is 1; expected 1.1 to 20"),
+    ("Decision", {"logits": np.zeros((3, 2))}, "expected (n,)"),
+    ("Decision", {"logits": np.zeros(6000)}, "at most 5,000"),
+    ("Decision", {"quantized": {}}, "quantized is empty"),
+    ("Decision", {"quantized": {4: np.zeros(59)}}, "quantized[4] has 59 rows, logits has 60"),
+    ("Decision", {"quantized": {"4": np.zeros(60)}}, "bits in quantized is '4'"),
+    ("Decision", {"bits": 8}, "bits is 8; expected one of 2, 4"),
+    ("Decision", {"names": ("a",)}, "names has 1"),
+    ("Decision", {"features": np.full((60, 3), np.nan)}, "features has 180 NaN values"),
+    ("Decision", {"targets": np.zeros(3, bool)}, "targets has 3 rows"),
+    ("Decision", {"fee": -1}, "fee is -1"),
+    ("Decision", {"threshold": 99}, "threshold is 99"),
     ("Ruler", {"data": [1.0, np.nan]}, "1 NaN value"),
     ("Ruler", {"data": []}, "data is empty"),
     ("Ruler", {"data": np.ones((2, 2))}, "expected (n,)"),
@@ -122,3 +156,80 @@ def test_ruler_is_the_grid_of_choose_params(node, tmp_path):
         assert got["worst"]["error"] == pytest.approx(mine, rel=1e-5, abs=1e-9), label
         true = ql.max_error(fine, ql.fake_quantize(fine, p))
         assert true * (1 - 1e-5) <= mine <= true + 1.1e-4, label  # the fine grid misses the tie
+
+
+def test_clip_splits_the_packages_error(node, tmp_path):
+    cases = [
+        {"x": series(), "clip": clip, "bits": bits}
+        for clip in (0.02, 0.1, 0.3, 1.0, 2.0)
+        for bits in range(2, 9)
+    ]
+    script = "return noises(floatsOf(c.x), c.clip, c.bits);"
+    for case, got in zip(
+        cases, run(node, tmp_path, EXAMPLES["Clip"](), script, cases), strict=True
+    ):
+        x = case["x"]
+        p = ql.choose_params([case["clip"]], S.SYMMETRIC_PER_TENSOR, case["bits"])
+        square = (ql.fake_quantize(x, p).astype(np.float64) - x) ** 2
+        beyond = np.abs(x) > np.float32(case["clip"])
+        assert got["beyond"] == beyond.sum()
+        assert got["scale"] == float(p.scale)
+        assert got["granular"] == pytest.approx(square[~beyond].sum())
+        assert got["overload"] == pytest.approx(square[beyond].sum())
+        assert got["rms"] == pytest.approx(np.sqrt(ql.mse(x, ql.fake_quantize(x, p))))
+
+
+def test_clip_buttons_are_the_methods_of_choose_params():
+    x, clip = series(), EXAMPLES["Clip"](wrong=3.0)
+    spoiled = np.append(x, np.float32(3.0 * np.abs(x).max()))
+    methods = clip.spec["methods"]
+    assert list(methods) == ["min-max", "percentile", "MSE", "ACIQ", "entropy"]
+    for (label, alphas), method in zip(
+        methods.items(), ("minmax", "percentile", "mse", "aciq", "entropy"), strict=True
+    ):
+        for sample, row in zip((x, spoiled), alphas, strict=True):
+            for bits, alpha in enumerate(row, 2):
+                p = ql.choose_params(sample, S.SYMMETRIC_PER_TENSOR, bits, method=method)
+                assert alpha == pytest.approx(float(p.scale) * p.qmax, rel=1e-6), label
+    ran = {k for k, (clean, wrong) in methods.items() if wrong[2] > 1.5 * clean[2]}
+    assert "min-max" in ran and "ACIQ" not in ran
+
+
+@pytest.mark.parametrize("data", [[0.5], np.full(3, 2.5), np.append(np.zeros(50), 1.0)])
+def test_clip_takes_what_readers_bring(data):
+    objects.Clip(data)._repr_mimebundle_()
+
+
+def test_decision_counts_what_python_counts(node, tmp_path):
+    o = rows()
+    cases = [
+        {
+            "float": o._float,
+            "quantized": q,
+            "targets": np.float32(o._float > 0.2),
+            "gains": np.float32(np.sin(np.arange(60))),
+            "threshold": t,
+            "fee": 0.1,
+        }
+        for q in o._quantized.values()
+        for t in (-0.5, 0.0, 0.1, 0.25, float(o._float[7]))
+    ]
+    script = """
+      const [float, quantized] = [c.float, c.quantized].map(floatsOf);
+      const [targets, gains] = [c.targets, c.gains].map(floatsOf);
+      return compare(float, quantized, c.threshold, { targets, gains, fee: c.fee });"""
+    for case, got in zip(cases, run(node, tmp_path, o, script, cases), strict=True):
+        t = np.float32(case["threshold"])
+        yes = [case["float"] > t, case["quantized"] > t]
+        assert got["flips"] == np.flatnonzero(yes[0] != yes[1]).tolist()
+        assert got["yes"] == [int(y.sum()) for y in yes]
+        assert got["right"] == [int((y == (case["targets"] > 0)).sum()) for y in yes]
+        earned = [(case["gains"][y].astype(np.float64) - 0.1).sum() for y in yes]
+        assert got["earned"] == pytest.approx(earned)
+
+
+def test_decision_without_flips_features_or_gains():
+    o = objects.Decision([0.5, -0.5], {8: [0.5, -0.5]})
+    assert len(o.flips()) == 0 and o.threshold == 0
+    o._repr_mimebundle_()
+    assert len(rows(bits=2).flips()) > len(rows(bits=4).flips()) > 0

@@ -22,9 +22,9 @@ export function inverse(plot, px, axis = "x") {
 }
 
 // A plot with a number line below and no y axis.
-export function lineOf(width, height, { x, y = [0, 1], label, axis = height - 40 }) {
+export function lineOf(width, height, { x, y = [0, 1], label, left = 10, axis = height - 40 }) {
   const p = new Plot(width, height, { x, y, xticks: [], yticks: [], xlabel: "", ylabel: "" });
-  Object.assign(p, { left: 10, bottom: axis, frame: [] });
+  Object.assign(p, { left, bottom: axis, frame: [] });
   p.frame.push(`<line class="ql-axis" x1="${p.left}" x2="${p.right}" y1="${axis}" y2="${axis}"/>`);
   for (const v of ticks(...x, Math.max(2, Math.floor(width / 64)))) {
     p.frame.push(`<line class="ql-axis" x1="${p.X(v)}" x2="${p.X(v)}" y1="${axis}" y2="${axis + 4}"/>`,
@@ -122,8 +122,8 @@ export function bench({ model, el }, kind, names, hint) {
     draw();
     model.save_changes();
   };
-  for (const event of ["pointerdown", "keydown"]) {
-    ui.root.addEventListener(event, (e) => { if (e.target.closest(".ql-handle") && !/^(Tab|Shift)$/.test(e.key)) help.classList.add("ql-done"); });
+  for (const event of ["pointerdown", "keydown", "input"]) {
+    ui.root.addEventListener(event, (e) => { if (e.target.closest(".ql-handle, input") && !/^(Tab|Shift)$/.test(e.key)) help.classList.add("ql-done"); });
   }
   ui.panels.before(help);
   if (spec.caption) ui.words.append(tag("p", { class: "ql-caption" }, spec.caption));

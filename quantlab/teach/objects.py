@@ -6,6 +6,7 @@ there is no JavaScript. A chapter feeds data; it writes no JavaScript.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 
 from quantlab import _checks
 from quantlab.calibration import choose_params
+from quantlab.error import mse
 from quantlab.scheme import QuantizationParams, QuantizationScheme
 from quantlab.teach.figures import COLORS, limit_span
 from quantlab.teach.widgets import _CSS, _HERE, _MOST_VALUES, _axes, _Explorer, _module, _one_of
@@ -51,6 +53,15 @@ class _Object(_Explorer):
                 f"{type(self).__name__}: {name} is {value:g}; expected {low:.4g} to {high:.4g}"
             )
         return value
+
+    def _size(self, x: np.ndarray) -> float:
+        size = float(np.abs(x).max())
+        if not 1e-30 <= size <= 1e30:
+            raise ValueError(
+                f"{type(self).__name__}: data reaches {size:g}; expected magnitudes of 1e-30 to "
+                "1e30, not all zero"
+            )
+        return size
 
 
 class Ruler(_Object):
@@ -91,11 +102,7 @@ class Ruler(_Object):
         me = "Ruler"
         self._x = self._flat(data)
         low, high = float(self._x.min()), float(self._x.max())
-        size = max(-low, high)
-        if not 1e-30 <= size <= 1e30:
-            raise ValueError(
-                f"{me}: data reaches {size:g}; expected magnitudes of 1e-30 to 1e30, not all zero"
-            )
+        size = self._size(self._x)
         _one_of(me, "scheme", scheme, ("symmetric", "asymmetric"))
         low, high = min(low, 0.0), max(high, 0.0)
         paired = scheme == "symmetric"
@@ -159,4 +166,224 @@ class Ruler(_Object):
         ax.plot(back, height, "|", color=COLORS["quantized"], markersize=16, markeredgewidth=3)
         unit = f" ({self.spec['unit']})" if self.spec["unit"] else ""
         ax.set(xlabel=self.spec["name"] + unit, ylabel="values", xlim=reach)
+        return figure
+
+
+_CLIPS = {
+    "min-max": "minmax",
+    "percentile": "percentile",
+    "MSE": "mse",
+    "ACIQ": "aciq",
+    "entropy": "entropy",
+}
+
+
+class Clip(_Object):
+    """A clip to drag over a histogram, and below it the U of the error on the same axis.
+
+    Beyond the clip values overload, below it they are rounded: each noise in its color, and the
+    sum a curve with a bottom. Buttons put the methods of choose_params on the line. A wrong tick,
+    `wrong` times the largest magnitude, shows which methods run after it; the error is always
+    that of the data without it.
+    data: real array (n,), at most 100,000 values (4,000 redraw within a frame), not all zero.
+    bits 2 to 8, a symmetric grid; clip: where it starts (None: min-max, nothing clipped). Traits
+    clip, bits, wrong and method ("" once dragged) follow the hand.
+    Raises ValueError for bad data or a start outside its limits. Taught in chapter 3.
+
+    >>> Clip(np.linspace(-1, 1, 65), name="ramp", unit="", bits=4)
+    Clip(ramp: 65 values; 4 bits, clip 1, rms error 0.0417)
+    """
+
+    _esm = _esm("clip.js")
+    clip = tr.Float().tag(sync=True)
+    bits = tr.Int(4, min=2, max=8).tag(sync=True)
+    wrong = tr.Bool(False).tag(sync=True)
+    method = tr.Unicode().tag(sync=True)
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        name: str = "return",
+        unit: str = "%",
+        bits: int = 4,
+        clip: float | None = None,
+        wrong: float = 4.0,
+        caption: str = "",
+    ) -> None:
+        self._x = self._flat(data)
+        largest = self._size(self._x)
+        tick = largest * self._inside("wrong", wrong, 1.1, 20)
+        start = {
+            "clip": largest if clip is None else self._inside("clip", clip, largest / 50, largest),
+            "bits": _checks.integer(bits, "Clip", "bits", 2, 8),
+            "wrong": False,
+            "method": "min-max" if clip is None else "",
+        }
+        samples = (self._x, np.append(self._x, np.float32(tick)))
+        methods = {
+            label: [[self._alpha(x, b, method) for b in range(2, 9)] for x in samples]
+            for label, method in _CLIPS.items()
+        }
+        spec = {
+            "title": f"Clip: where to cut {name}",
+            "name": name,
+            "unit": unit,
+            "largest": largest,
+            "tick": tick,
+            "methods": methods,
+            "start": start,
+            "caption": caption,
+        }
+        super().__init__(spec=spec, data=self._x.tobytes(), **start)
+
+    @staticmethod
+    def _alpha(x: np.ndarray, bits: int, method: str) -> float:
+        p = choose_params(x, QuantizationScheme.SYMMETRIC_PER_TENSOR, bits, method=method)
+        return float(p.scale * np.float32(p.qmax))
+
+    def _rms(self, clip: float) -> float:
+        p = choose_params([clip], QuantizationScheme.SYMMETRIC_PER_TENSOR, self.bits)
+        return float(np.sqrt(mse(self._x, fake_quantize(self._x, p))))
+
+    def __repr__(self) -> str:
+        return (
+            f"Clip({self.spec['name']}: {len(self._x):,} values; {self.bits} bits, "
+            f"clip {self.clip:.3g}, rms error {self._rms(self.clip):.3g})"
+        )
+
+    def figure(self) -> Figure:
+        """The still: the histogram with the clip, and the error against the clip."""
+        figure, (left, right) = _axes(2.8, ncols=2)
+        largest, unit = self.spec["largest"], self.spec["unit"] and f" ({self.spec['unit']})"
+        left.hist(self._x, 80, color=COLORS["signal"], alpha=0.6)
+        left.set(xlabel=self.spec["name"] + unit, ylabel="values", yscale="log")
+        for sign in (-1, 1):
+            left.axvline(sign * self.clip, color=COLORS["quantized"])
+        clips = np.geomspace(largest / 50, largest, 60)
+        right.plot(clips, [self._rms(c) for c in clips], color=COLORS["quantized"])
+        for label, alphas in self.spec["methods"].items():
+            at = alphas[0][self.bits - 2]
+            right.plot(at, self._rms(at), "o", color=COLORS["law"], markersize=4)
+            right.annotate(label, (at, self._rms(at)), fontsize=7, rotation=40)
+        right.set(xlabel="clip" + unit, ylabel="rms error" + unit, yscale="log")
+        return figure
+
+
+class Decision(_Object):
+    """Every row a dot, its float logit against its quantized one; those that change sides light up.
+
+    The reader takes bits away, drags the threshold (and the fee), and clicks a dot to see its
+    features and both answers. logits: (n,) of the float model, at most 5,000 rows. quantized:
+    {bits: (n,)}, the logits of the same rows at each bit width. features: (n, f) and names (f,),
+    shown as they are; targets: (n,) bool, the truth. gains: (n,), what a yes earns before the
+    fee, in `unit`: adds the fee and what both models earn. answers: the words for no and yes.
+    A logit above the threshold is a yes. Traits bits, threshold, fee and picked (a row) follow
+    the hand. Raises ValueError for shapes that do not fit and bad values. Taught in chapter 6.
+
+    >>> logits = np.linspace(-1, 1, 9)
+    >>> Decision(logits, {2: np.round(logits), 8: logits}, bits=2)
+    Decision(9 rows; 2 bits, threshold 0: 2 answers change)
+    """
+
+    _esm = _esm("decision.js")
+    bits = tr.Int(8).tag(sync=True)
+    threshold = tr.Float(0.0).tag(sync=True)
+    fee = tr.Float(0.0).tag(sync=True)
+    picked = tr.Int(0).tag(sync=True)
+
+    def __init__(
+        self,
+        logits: Any,
+        quantized: Mapping[int, Any],
+        *,
+        features: Any = None,
+        names: Sequence[str] = (),
+        targets: Any = None,
+        gains: Any = None,
+        unit: str = "%",
+        fee: float = 0.0,
+        bits: int | None = None,
+        threshold: float = 0.0,
+        answers: tuple[str, str] = ("no", "yes"),
+        caption: str = "",
+    ) -> None:
+        me = "Decision"
+        self._float = self._flat(logits, "logits")
+        n = len(self._float)
+        if n > 5000:
+            raise ValueError(f"{me}: logits has {n:,} rows; pass at most 5,000 (a slice)")
+        if not quantized:
+            raise ValueError(f"{me}: quantized is empty; expected {{bits: logits}}")
+        widths = sorted(_checks.integer(b, me, "bits in quantized", 1, 32) for b in quantized)
+        self._quantized = {b: self._flat(quantized[b], f"quantized[{b}]") for b in widths}
+        x = (
+            np.zeros((n, 0))
+            if features is None
+            else _checks.float32_array(features, me, "features")
+        )
+        columns = {f"quantized[{b}]": q for b, q in self._quantized.items()} | {"features": x}
+        for label, given in (("targets", targets), ("gains", gains)):
+            if given is not None:
+                columns[label] = self._flat(given, label)
+        for label, column in columns.items():
+            if len(column) != n:
+                raise ValueError(f"{me}: {label} has {len(column)} rows, logits has {n}")
+        if x.ndim != 2 or x.shape[1] != len(names):
+            raise ValueError(
+                f"{me}: features has shape {x.shape}, names has {len(names)}; expected (n, names)"
+            )
+        every = np.concatenate([self._float, [threshold]])
+        low, high = np.percentile(every, [0.2, 99.8])
+        low, high = min(low, -1e-6), max(high, 1e-6)
+        room = 0.06 * (high - low)
+        view = [float(low - room), float(high + room)]
+        most = 4 * float(np.abs(columns["gains"]).mean()) if gains is not None else 0.0
+        most_fee = max(most, 2 * fee) or 1.0
+        start = {
+            "bits": _one_of(me, "bits", widths[0] if bits is None else bits, widths),
+            "threshold": self._inside("threshold", threshold, *view),
+            "fee": self._inside("fee", fee, 0, most_fee),
+        }
+        t, q = np.float32(threshold), self._quantized[start["bits"]]
+        flipped = (self._float > t) != (q > t)  # the surest answer that changes, if one does
+        start["picked"] = int(np.argmax(flipped * (1 + np.abs(self._float - t))))
+        spec = {
+            "title": "Decisions: float against quantized",
+            "n": n,
+            "widths": widths,
+            "features": [str(f) for f in names],
+            "targets": targets is not None,
+            "gains": gains is not None,
+            "most_fee": most_fee,
+            "unit": unit,
+            "view": view,
+            "answers": list(answers),
+            "start": start,
+            "caption": caption,
+        }
+        packed = b"".join(np.float32(a).tobytes() for a in (self._float, *columns.values()))
+        super().__init__(spec=spec, data=packed, **start)
+
+    def flips(self) -> np.ndarray:
+        """The rows whose answer changes at the present bits and threshold, (k,) int."""
+        t = np.float32(self.threshold)
+        return np.flatnonzero((self._float > t) != (self._quantized[self.bits] > t))
+
+    def __repr__(self) -> str:
+        return (
+            f"Decision({len(self._float):,} rows; {self.bits} bits, threshold "
+            f"{self.threshold:g}: {len(self.flips()):,} answers change)"
+        )
+
+    def figure(self) -> Figure:
+        """The still: both logits, and the rows that changed sides."""
+        figure, (ax,) = _axes(3.4)
+        q, flips, view = self._quantized[self.bits], self.flips(), self.spec["view"]
+        ax.plot(self._float, q, "o", color=COLORS["signal"], markersize=3, alpha=0.4)
+        ax.plot(self._float[flips], q[flips], "o", color=COLORS["quantized"], label="flipped")
+        ax.axhline(self.threshold, color=COLORS["law"], linewidth=0.8)
+        ax.axvline(self.threshold, color=COLORS["law"], linewidth=0.8)
+        ax.set(xlim=view, ylim=view, xlabel="logit in float32", ylabel=f"logit at {self.bits} bits")
+        ax.legend(frameon=False, fontsize=8)
         return figure
