@@ -1,7 +1,7 @@
 // The clip: one threshold, two noises. What lies beyond it is overload, what is rounded below it is granular.
 import { quantizeGroups } from "./explorer_arithmetic.js";
-import { floats, number, slider, tag, withUnit } from "./explorer_parts.js";
-import { bench, between, board, decimals, glide, handle, inverse, lineOf, shares } from "./grab_parts.js";
+import { clamp, floats, number, slider, tag, withUnit } from "./explorer_parts.js";
+import { bench, board, decimals, glide, handle, lineOf, shares } from "./grab_parts.js";
 
 // Squared error of x on the symmetric grid over [-clip, clip]: of the values inside, and of those beyond.
 export function noises(x, clip, bits, each = () => {}) {
@@ -20,7 +20,7 @@ function render(view) {
   const b = bench(view, "ql-clip-object", ["clip", "bits", "wrong", "method"], "Drag the clip, above or on the curve."), { ui, spec, put } = b;
   const x = floats(view.model.get("data")), sizes = x.map(Math.abs), { unit, name, largest, tick } = spec, v = (t) => withUnit(t, unit);
   const place = board(308), root = (sum) => Math.sqrt(sum / x.length), curves = new Map();
-  let plot, s, top = view.model.get("wrong") ? tick : largest;
+  let plot, s, top = 0, aimed = 0;
   const alpha = (method, bits, wrong) => spec.methods[method][wrong ? 1 : 0][bits - 2];
   const follow = (changes) => { // a method that was chosen keeps the clip when bits or data change
     const next = { ...b.state(), ...changes };
@@ -40,24 +40,29 @@ function render(view) {
   const bits = slider("bits", { min: 2, max: 8, step: 1 }, (n) => follow({ bits: n }));
   const wrongTick = tag("button", { type: "button" }, "add a wrong tick");
   wrongTick.addEventListener("click", () => {
-    const from = top, wrong = !view.model.get("wrong");
+    const wrong = 1 - view.model.get("wrong");
     follow({ wrong, ...(wrong ? {} : { clip: Math.min(view.model.get("clip"), largest) }) });
-    glide((t) => { top = from + t * ((wrong ? tick : largest) - from); b.draw(); });
   });
-  ui.controls.append(bits.root, tag("div", { class: "ql-buttons" }, wrongTick, b.again(() => { top = spec.start.wrong ? tick : largest; })));
+  ui.controls.append(bits.root, tag("div", { class: "ql-buttons" }, wrongTick, b.again()));
   const methods = Object.keys(spec.methods).map((method) => {
     const small = tag("small"), node = tag("button", { type: "button", class: "ql-method" }, method, small);
     node.addEventListener("click", () => follow({ method }));
     return { method, node, small };
   });
-  ui.stats.append(tag("div", { class: "ql-buttons" }, ...methods.map((m) => m.node)), tag("p", { class: "ql-say-line" }));
-  const line = ui.stats.lastChild;
+  ui.stats.append(tag("div", { class: "ql-buttons" }, ...methods.map((m) => m.node)));
 
-  const grip = (label, kind) => handle(place, { label, kind, tone: "ql-quantized", read: (px) => inverse(plot, px), move: (clip) => put({ clip, method: "" }) });
+  const grip = (label, kind) => handle(place, { label, kind, tone: "ql-quantized", read: (px) => plot.atX(px), move: (clip) => put({ clip, method: "" }) });
   const bar = grip("the clip", "bar"), dot = grip("the clip on the curve", "side");
 
   function picture() {
     s = b.state();
+    const edge = s.wrong ? tick : largest;
+    if (edge !== aimed) { // the axis glides to make room for the tick
+      const from = aimed ? top : edge;
+      aimed = edge;
+      top = from;
+      if (from !== edge) glide((t) => { top = from + t * (aimed - from); b.draw(); });
+    }
     const w = place.width, h = place.height, left = 44, base = 106, deep = 148, u = [168, h - 40], bins = Math.min(80, Math.round(w / 9));
     const p = plot = lineOf(w, h, { x: [0, top * 1.04], y: range, left, label: `size of the ${name}${unit ? ` (${unit})` : ""}` });
     Object.assign(p, { top: u[0], ylog: true });
@@ -91,13 +96,13 @@ function render(view) {
     // where each method puts the clip
     const flags = Object.keys(spec.methods).map((m) => [m, alpha(m, s.bits, s.wrong)]).sort((a, z) => a[1] - z[1]), free = [0, 0, 0, 0];
     for (const [m, at] of flags) {
-      const px = p.X(at), wide = 3.6 * m.length + 4, cx = between(px, left + wide, p.right - wide), row = free.findIndex((f) => f < cx - wide), y = 44 + 14 * Math.max(row, 0);
+      const px = p.X(at), wide = 3.6 * m.length + 4, cx = clamp(px, left + wide, p.right - wide), row = free.findIndex((f) => f < cx - wide), y = 44 + 14 * Math.max(row, 0);
       free[Math.max(row, 0)] = cx + wide;
       p.add(`<line class="ql-line ql-flag" x1="${px}" x2="${px}" y1="${y + 3}" y2="${base}"/>`).note(cx, y, m, "middle");
       p.dot(at, noises(x, at, s.bits).rms, "ql-method-dot", 4);
     }
     p.add(`<path class="ql-line ql-quantized" d="M${clipX} 20V${u[1]}"/>`);
-    const onCurve = between(p.Y(now.rms), u[0], u[1]);
+    const onCurve = clamp(p.Y(now.rms), u[0], u[1]);
     p.top = 0; // the clip path of the SVG covers both parts
     place.show(p, `histogram of the sizes of ${name}, its squared error, and the error against the clip`);
     const fixed = decimals(largest), words = `${v(fixed(s.clip))}, error ${v(number(now.rms))} rms`;
@@ -110,9 +115,8 @@ function render(view) {
       m.node.setAttribute("aria-pressed", m.method === s.method);
     }
     const gain = 20 * Math.log10(noises(x, largest, s.bits).rms / now.rms), moved = flags.filter(([m, at]) => s.wrong && at > 1.5 * alpha(m, s.bits, false)).map(([m]) => m);
-    line.textContent = `${s.bits} bits, clip at ${v(fixed(s.clip))}: error ${v(number(now.rms, 2))} rms, ${Math.abs(gain) < 0.05 ? "as without a clip" : `${number(Math.abs(gain), 2)} dB ${gain > 0 ? "less" : "more"} than without a clip`}; ${number(100 * now.beyond / x.length, 2)} % of the values lie beyond.`
-      + (s.wrong ? ` ${moved.length ? `Ran after the wrong tick: ${moved.join(", ")}.` : "No method ran after the wrong tick."}` : "");
-    b.say(line.textContent);
+    b.say(`${s.bits} bits, clip at ${v(fixed(s.clip))}: error ${v(number(now.rms, 2))} rms, ${Math.abs(gain) < 0.05 ? "as without a clip" : `${number(Math.abs(gain), 2)} dB ${gain > 0 ? "less" : "more"} than without a clip`}; ${number(100 * now.beyond / x.length, 2)} % of the values lie beyond.`
+      + (s.wrong ? ` ${moved.length ? `Ran after the wrong tick: ${moved.join(", ")}.` : "No method ran after the wrong tick."}` : ""));
   }
   return b.run([place], picture);
 }

@@ -1,6 +1,6 @@
 // The decision: every row a dot, its float logit against its quantized one; a dot that changes sides has changed its answer.
-import { Plot, floats, number, slider, tag, withUnit } from "./explorer_parts.js";
-import { bench, between, board, count, glide, handle, inverse, minus } from "./grab_parts.js";
+import { Plot, clamp, floats, number, slider, tag, withUnit } from "./explorer_parts.js";
+import { bench, board, count, glide, handle, minus } from "./grab_parts.js";
 
 // What both models answer above a threshold, and what the yes of each earns after the fee.
 export function compare(float, quantized, threshold, { targets, gains, fee = 0 } = {}) {
@@ -30,23 +30,23 @@ function render(view) {
   const order = Array.from(float.keys()).sort((i, j) => float[i] - float[j]), rank = new Int32Array(n);
   order.forEach((i, k) => { rank[i] = k; });
   const place = board(338), [low, high] = spec.view;
-  let shown = Float32Array.from(quantized.get(view.model.get("bits"))), run = 0, plot, now;
-
-  const move = (bits) => { // the dots glide to their new answers
+  let shown = null, aimed = 0, run = 0, plot, now;
+  const aim = (bits) => { // the dots glide to their new answers
     const from = shown, to = quantized.get(bits), mine = ++run;
-    put({ bits });
+    aimed = bits;
+    if (!from) { shown = to; return; }
     glide((t) => { if (mine === run) { shown = from.map((v, i) => v + t * (to[i] - v)); b.draw(); } });
   };
-  const bits = slider("bits", { min: 0, max: widths.length - 1, step: 1 }, (k) => move(widths[k]));
+  const bits = slider("bits", { min: 0, max: widths.length - 1, step: 1 }, (k) => put({ bits: widths[k] }));
   const feeControl = gains && slider("fee per trade", { min: 0, max: spec.most_fee, step: spec.most_fee / 50 }, (fee) => put({ fee }));
   const next = tag("button", { type: "button" }, "show the next flip");
   next.addEventListener("click", () => {
     const { flips } = now, here = flips.indexOf(view.model.get("picked"));
     if (flips.length) put({ picked: flips[(here + 1) % flips.length] });
   });
-  ui.controls.append(bits.root, ...(feeControl ? [feeControl.root] : []), tag("div", { class: "ql-buttons" }, next, b.again(() => { run++; shown = Float32Array.from(quantized.get(spec.start.bits)); })));
+  ui.controls.append(bits.root, ...(feeControl ? [feeControl.root] : []), tag("div", { class: "ql-buttons" }, next, b.again()));
 
-  const screen = (i) => [plot.X(between(float[i], low, high)), plot.Y(between(shown[i], low, high))];
+  const screen = (i) => [plot.X(clamp(float[i], low, high)), plot.Y(clamp(shown[i], low, high))];
   const nearest = (x, y) => {
     let best = 0, least = Infinity;
     for (let i = 0; i < n; i++) {
@@ -58,12 +58,15 @@ function render(view) {
   place.svg.addEventListener("click", (event) => {
     if (!event.target.closest(".ql-handle")) put({ picked: nearest(...place.point(event)) });
   });
-  const cut = handle(place, { label: "threshold", tone: "ql-threshold", read: (x) => inverse(plot, x), move: (threshold) => put({ threshold }) });
+  const cut = handle(place, { label: "threshold", tone: "ql-threshold", read: (x) => plot.atX(x), move: (threshold) => put({ threshold }) });
   const ring = handle(place, { label: "the row looked at", kind: "ring", axis: "xy", read: (x, y) => rank[nearest(x, y)], move: (k) => put({ picked: order[Math.round(k)] }) });
   const card = tag("div", { class: "ql-card" });
 
   function picture() {
-    const s = b.state(), q = quantized.get(s.bits), w = place.width, h = place.height, t = Math.fround(s.threshold);
+    const s = b.state();
+    s.picked = Math.round(s.picked);
+    if (s.bits !== aimed) aim(s.bits);
+    const q = quantized.get(s.bits), w = place.width, h = place.height, t = Math.fround(s.threshold);
     now = compare(float, q, t, { targets, gains, fee: s.fee });
     const flipped = new Set(now.flips), p = plot = new Plot(w, h, { x: [low, high], y: [low, high], xlabel: "logit in float32", ylabel: `logit at ${s.bits} ${s.bits === 1 ? "bit" : "bits"}` });
     const [cx, cy] = [p.X(t), p.Y(t)];
@@ -91,8 +94,7 @@ function render(view) {
     const lines = [now.flips.length ? `${count(now.flips.length)} of ${count(n)} answers change (${share(now.flips.length)}), none farther than ${number(now.far, 2)} from the threshold.` : `No answer of ${count(n)} changes.`];
     if (targets) lines.push(`Right: ${share(now.right[0])} in float, ${share(now.right[1])} at ${s.bits} ${s.bits === 1 ? "bit" : "bits"}.`);
     if (gains) lines.push(`After fees: ${money(now.earned[0])} from ${count(now.yes[0])} trades, ${money(now.earned[1])} from ${count(now.yes[1])}.`);
-    ui.stats.replaceChildren(tag("p", { class: "ql-say-line" }, lines.join(" ")));
-    b.say(`${s.bits} bits, threshold ${number(s.threshold)}: ${lines.join(" ")}`);
+    b.say(`${s.bits} ${s.bits === 1 ? "bit" : "bits"}: ${lines.join(" ")}`);
   }
   function inspect(i, q, say, flipped) {
     const row = (name, value, kind = "") => tag("tr", { class: kind }, tag("th", { scope: "row" }, name), tag("td", {}, value));

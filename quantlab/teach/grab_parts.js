@@ -1,5 +1,5 @@
 // A drawing with handles that pointer, touch and keys move; every step is drawn once.
-import { Plot, button, live, number, shell, tag, ticks } from "./explorer_parts.js";
+import { Plot, button, clamp, live, number, shell, tag, ticks } from "./explorer_parts.js";
 
 export function svgTag(name, attributes = {}, ...children) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -7,7 +7,6 @@ export function svgTag(name, attributes = {}, ...children) {
   node.append(...children);
   return node;
 }
-export const between = (v, low, high) => Math.min(Math.max(v, low), high);
 export const minus = (text) => String(text).replace("-", "−");
 export const count = (v) => v.toLocaleString("en-US");
 // Decimals that show a hundredth of `size`.
@@ -15,12 +14,6 @@ export function decimals(size) {
   const places = 2 - Math.floor(Math.log10(size));
   return (v) => (places > 7 || Math.abs(v) >= 1e7 ? minus(v.toExponential(2)) : minus((v || 0).toFixed(Math.max(places, 0)).replace(/^-(0\.?0*)$/, "$1")));
 }
-// The value under a pixel: the inverse of Plot's X and Y.
-export function inverse(plot, px, axis = "x") {
-  const [from, to] = axis === "x" ? [plot.left, plot.right] : [plot.bottom, plot.top], [a, b] = plot[axis], t = (px - from) / (to - from);
-  return plot[axis === "x" ? "log" : "ylog"] ? a * (b / a) ** t : a + (b - a) * t;
-}
-
 // A plot with a number line below and no y axis.
 export function lineOf(width, height, { x, y = [0, 1], label, left = 10, axis = height - 40 }) {
   const p = new Plot(width, height, { x, y, xticks: [], yticks: [], xlabel: "", ylabel: "" });
@@ -69,7 +62,8 @@ export function handle(place, { label, kind = "side", axis = "x", tone = "", rea
   node.innerHTML = `<circle class="ql-hit" r="22"/>${KNOBS[kind]}`;
   place.grips.append(node);
   let now = { value: 0, min: 0, max: 1, step: 1 }, offset = null;
-  const to = (value) => move(between(value, now.min, now.max));
+  const to = (value) => move(clamp(value, now.min, now.max));
+  node.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false }); // touch-action does not hold inside an SVG
   node.addEventListener("pointerdown", (event) => {
     if (event.button) return;
     event.preventDefault();
@@ -110,10 +104,10 @@ export function handle(place, { label, kind = "side", axis = "x", tone = "", rea
   };
 }
 
-// ---- the bench: the shell of an explorer, a hint until the first grab, one quiet live region
+// ---- the bench: the shell of an explorer, the sentence below the drawing, a hint until the first grab
 export function bench({ model, el }, kind, names, hint) {
   const spec = model.get("spec"), ui = shell(el, spec.title, `ql-grab ${kind}`), help = tag("p", { class: "ql-hint" }, tag("span", {}, hint));
-  let batch = false, paint = () => {}, timer;
+  let batch = false, paint = () => {};
   const draw = () => { if (!batch) paint(); };
   const put = (changes) => { // several traits, one drawing
     batch = true;
@@ -125,22 +119,22 @@ export function bench({ model, el }, kind, names, hint) {
   for (const event of ["pointerdown", "keydown", "input"]) {
     ui.root.addEventListener(event, (e) => { if (e.target.closest(".ql-handle, input") && !/^(Tab|Shift)$/.test(e.key)) help.classList.add("ql-done"); });
   }
+  const accept = (name, value) => { // what an address may set
+    const [low, high] = spec.limits[name] ?? [];
+    return spec.choices[name]?.includes(value) ?? (value >= low && value <= high);
+  };
   ui.panels.before(help);
+  ui.stats.after(ui.status);
   if (spec.caption) ui.words.append(tag("p", { class: "ql-caption" }, spec.caption));
   return {
     ui, spec, put, draw,
     state: () => Object.fromEntries(names.map((n) => [n, model.get(n)])),
     again: (also = () => {}) => button("back to start", () => { also(); put(spec.start); }),
-    say(text) { // for screen readers, once the hand rests
-      clearTimeout(timer);
-      if (!ui.status.textContent) ui.status.textContent = text;
-      timer = setTimeout(() => { if (ui.status.textContent !== text) ui.status.textContent = text; }, 500);
-    },
+    say(text) { if (ui.status.textContent !== text) ui.status.textContent = text; },
     run(boards, picture) {
       paint = picture;
       ui.panels.append(...boards.map((b) => b.root));
-      const undo = live(model, names, ui.root, () => boards, draw);
-      return () => { clearTimeout(timer); undo(); };
+      return live(model, names, ui.root, () => boards, draw, { accept });
     },
   };
 }

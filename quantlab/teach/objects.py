@@ -132,6 +132,8 @@ class Ruler(_Object):
             "scheme": scheme,
             "reach": reach,
             "ends": [low, high],
+            "limits": {"value": [low, high], "low": [reach[0], 0], "high": [0, reach[1]]},
+            "choices": {"bits": list(range(2, 9))},
             "start": start,
             "caption": caption,
         }
@@ -197,7 +199,7 @@ class Clip(_Object):
     _esm = _esm("clip.js")
     clip = tr.Float().tag(sync=True)
     bits = tr.Int(4, min=2, max=8).tag(sync=True)
-    wrong = tr.Bool(False).tag(sync=True)
+    wrong = tr.Int(0, min=0, max=1).tag(sync=True)
     method = tr.Unicode().tag(sync=True)
 
     def __init__(
@@ -217,7 +219,7 @@ class Clip(_Object):
         start = {
             "clip": largest if clip is None else self._inside("clip", clip, largest / 50, largest),
             "bits": _checks.integer(bits, "Clip", "bits", 2, 8),
-            "wrong": False,
+            "wrong": 0,
             "method": "min-max" if clip is None else "",
         }
         samples = (self._x, np.append(self._x, np.float32(tick)))
@@ -232,6 +234,8 @@ class Clip(_Object):
             "largest": largest,
             "tick": tick,
             "methods": methods,
+            "limits": {"clip": [largest / 50, tick]},
+            "choices": {"bits": list(range(2, 9)), "wrong": [0, 1], "method": ["", *methods]},
             "start": start,
             "caption": caption,
         }
@@ -359,6 +363,8 @@ class Decision(_Object):
             "unit": unit,
             "view": view,
             "answers": list(answers),
+            "limits": {"threshold": view, "fee": [0, most_fee], "picked": [0, n - 1]},
+            "choices": {"bits": widths},
             "start": start,
             "caption": caption,
         }

@@ -1,7 +1,7 @@
 // The ruler: a value, the marks it may land on, and what it loses on the way.
 import { chooseParams, quantizeGroups, rint } from "./explorer_arithmetic.js";
-import { button, floats, number, slider, tag, withUnit } from "./explorer_parts.js";
-import { bench, between, board, count, decimals, glide, handle, inverse, lineOf, minus, shares } from "./grab_parts.js";
+import { button, clamp, floats, number, slider, tag, withUnit } from "./explorer_parts.js";
+import { bench, board, count, decimals, glide, handle, lineOf, minus, shares } from "./grab_parts.js";
 
 // The grid over [low, high], and values put on it: what choose_params and fake_quantize do.
 const over = (low, high) => ({ low: Math.fround(low), high: Math.fround(high) });
@@ -68,10 +68,10 @@ function render(view) {
   }
   ui.controls.append(bitControl.root, tag("div", { class: "ql-buttons" }, zoomButton, gameButton, b.again(() => { zoomed = false; game = null; seen = [...whole]; zoomButton.textContent = "zoom into this bin"; })));
 
-  const end = (key, label) => handle(place, { label, kind: "bar", tone: "ql-quantized", read: (x) => inverse(plot, x), drop: settle,
+  const end = (key, label) => handle(place, { label, kind: "bar", tone: "ql-quantized", read: (x) => plot.atX(x), drop: settle,
     move: (v) => put(paired ? { low: -Math.abs(v), high: Math.abs(v) } : { [key]: v }) });
   const lowEnd = end("low", "lower end of the ruler"), highEnd = end("high", "upper end of the ruler");
-  const dot = handle(place, { label: `the value, ${name}`, read: (x) => inverse(plot, x), drop: () => game && judge(),
+  const dot = handle(place, { label: `the value, ${name}`, read: (x) => plot.atX(x), drop: () => game && judge(),
     move: (value) => { if (game) game.open = false; put({ value }); } });
 
   function picture() {
@@ -79,12 +79,12 @@ function render(view) {
     const w = place.width, h = place.height, secret = game && !game.open, base = 166, body = [190, 228];
     const p = plot = lineOf(w, h, { x: seen, label: unit ? `${name} (${unit})` : name });
     const { edges, heights } = shares(data, ...seen, Math.min(90, Math.round(w / 8))), top = Math.max(...heights);
-    const X = (v) => between(p.X(v), -50, w + 50);
+    const X = (v) => clamp(p.X(v), -50, w + 50);
     const bars = [...heights].map((v, i) => (v ? `M${X(edges[i])} ${base}V${(base - (base - 40) * Math.sqrt(v / top)).toFixed(1)}H${X(edges[i + 1])}V${base}Z` : ""));
     p.add(`<path class="ql-bar ql-signal" d="${bars.join("")}"/>`);
     const [first, last] = [s.level(s.p.qmin), s.level(s.p.qmax)];
     for (const [from, to] of [[seen[0], first], [last, seen[1]]]) {
-      const [a, z] = [between(p.X(from), p.left, p.right), between(p.X(to), p.left, p.right)];
+      const [a, z] = [clamp(p.X(from), p.left, p.right), clamp(p.X(to), p.left, p.right)];
       if (z > a) p.add(`<rect class="ql-limit" x="${a}" y="${p.top}" width="${z - a}" height="${base - p.top}" fill="url(#${p.id}-hatch)"/>`);
     }
     // the ruler: body, marks, codes
@@ -109,13 +109,13 @@ function render(view) {
         `<text class="ql-code ql-chosen" x="${y}" y="${body[1] - 6}" text-anchor="middle">${minus(s.code)}</text>`,
         `<path class="ql-error-bar" d="M${x} ${base + 15}H${y}"/>`);
       const wide = Math.abs(x - y), side = x < w / 2 ? 1 : -1;
-      p.add(`<text class="ql-note ql-error" x="${between((x + y) / 2 + (wide > 90 ? 0 : side * (wide / 2 + 24)), 60, w - 60)}" y="${base - 16}" text-anchor="${wide > 90 ? "middle" : side > 0 ? "start" : "end"}">error ${withUnit(s.fixed(s.error), unit)}</text>`);
+      p.add(`<text class="ql-note ql-error" x="${clamp((x + y) / 2 + (wide > 90 ? 0 : side * (wide / 2 + 24)), 60, w - 60)}" y="${base - 16}" text-anchor="${wide > 90 ? "middle" : side > 0 ? "start" : "end"}">error ${withUnit(s.fixed(s.error), unit)}</text>`);
     }
     p.add(`<path class="ql-line ql-signal" d="M${x} ${base}V${body[0]}"/>`);
     if (!zoomed) for (const v of [s.low, s.high]) p.add(`<path class="ql-line ql-quantized" style="stroke-width:1.5" d="M${X(v)} 24V${body[1]}"/>`);
     place.show(p, `${name}: histogram of ${count(data.length)} values over a ruler of ${codes} marks`);
     const span = whole[1] - whole[0], room = 0.02 * span;
-    dot.set({ x: between(p.X(s.value), p.left, p.right), y: base, value: s.value, min: Math.max(ends[0], zoomed ? seen[0] : -Infinity), max: Math.min(ends[1], zoomed ? seen[1] : Infinity),
+    dot.set({ x: clamp(p.X(s.value), p.left, p.right), y: base, value: s.value, min: Math.max(ends[0], zoomed ? seen[0] : -Infinity), max: Math.min(ends[1], zoomed ? seen[1] : Infinity),
       step: zoomed ? s.p.scale / 20 : span / 250, text: secret ? withUnit(s.fixed(s.value), unit) : `${withUnit(s.fixed(s.value), unit)}, code ${s.code}, comes back as ${s.fixed(s.back)}` });
     for (const [grip, v, min, max] of [[lowEnd, s.low, whole[0], paired ? -room : Math.min(0, s.high - room)], [highEnd, s.high, paired ? room : Math.max(0, s.low + room), whole[1]]]) {
       grip.hide(zoomed || p.X(v) < -5 || p.X(v) > w + 5);
@@ -133,9 +133,9 @@ function render(view) {
     if (s.p.zero) row.push(arrow(`+ Z ${minus(s.p.zero)}`), stop(whole + s.p.zero, s.clipped ? "shifted" : "code"));
     if (s.clipped) row.push(arrow("clip"), stop(s.code, "code"));
     row.push(arrow("× S"), stop(v(s.fixed(s.back)), "comes back", "ql-quantized"), stop(v(s.fixed(s.error)), "error", "ql-error"));
-    ui.stats.replaceChildren(tag("div", { class: "ql-travel" }, ...(secret ? row.slice(0, 1) : row)),
-      tag("p", { class: "ql-say-line" }, game?.said ?? `S = range ÷ steps = ${v(number(s.p.scale))}. ${s.clipped ? "Beyond the last mark: the code is clipped." : "Inside the ruler no value loses more than S/2."}`));
-    b.say(game?.said ?? `${v(s.fixed(s.x))} becomes code ${s.code} and comes back as ${v(s.fixed(s.back))}, error ${v(s.fixed(s.error))}; ${s.bits} bits`);
+    ui.stats.replaceChildren(tag("div", { class: "ql-travel" }, ...(secret ? row.slice(0, 1) : row)));
+    const bound = s.clipped ? "beyond the last mark, so the code is clipped" : "inside the ruler no value loses more than S/2";
+    b.say(game?.said ?? `${v(s.fixed(s.x))} takes code ${minus(s.code)} and comes back as ${v(s.fixed(s.back))}; ${bound}. S = ${v(number(s.p.scale))}.`);
   }
   return b.run([place], picture);
 }
