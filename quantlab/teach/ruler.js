@@ -23,7 +23,7 @@ export function worstValue(low, high, bits, scheme, from, to) {
 function render(view) {
   const b = bench(view, "ql-ruler", ["value", "low", "high", "bits"], "Drag the dot, or an end of the ruler."), { ui, spec, put } = b;
   const data = floats(view.model.get("data")), { scheme, unit, name, reach, ends } = spec, paired = scheme === "symmetric";
-  const place = board(286);
+  const place = board(268);
   let plot, s, whole = [...reach], seen = [...reach], zoomed = false, game = null;
 
   const compute = () => {
@@ -76,7 +76,7 @@ function render(view) {
 
   function picture() {
     compute();
-    const w = place.width, h = place.height, secret = game && !game.open, base = 166, body = [190, 228];
+    const w = place.width, h = place.height, secret = game && !game.open, base = 150, body = [172, 210];
     const p = plot = lineOf(w, h, { x: seen, label: unit ? `${name} (${unit})` : name });
     const { edges, heights } = shares(data, ...seen, Math.min(90, Math.round(w / 8))), top = Math.max(...heights);
     const X = (v) => clamp(p.X(v), -50, w + 50);
