@@ -393,6 +393,27 @@ def test_recorded_errors(fetch, recordings):
                     fetch(base_url=url)
 
 
+def test_every_recorded_body_ends_in_closed_candles_or_a_named_error(fetch, recordings):
+    bodies = [
+        p for p in (recordings / "fixtures").iterdir() if p.suffix in (".json", ".html", ".txt")
+    ]
+    assert len(bodies) > 25
+    for path in bodies:
+        bybit._banned_until.clear()
+        text = path.read_text()
+        page = re.match(r"page_linear_([A-Z]+)_5_limit(\d+)", path.name)
+        symbol = page[1] if page else "BTCUSDT"
+        with StaticServer(text, 403 if "_403_" in path.name else 200) as url:
+            try:
+                candles = fetch(symbol, limit=1000, base_url=url)
+            except market.BybitError as error:
+                assert not page and len(str(error)) < 450, path.name
+            else:
+                want = [int(page[2]) - 1] if page else range(6)  # row 0 of a page is open
+                assert len(candles) in want, path.name
+                assert not page or candles.span[1] <= json.loads(text)["time"], path.name
+
+
 def test_recorded_open_candles_are_not_final(fetch, recordings):
     folder = recordings / "fixtures"
     pairs = json.loads((folder / "open_candle_partial_vs_final.json").read_text())
