@@ -58,6 +58,7 @@ from .nn import (
     integer_model as integer_model,
     post_training_quantize as post_training_quantize,
     quantization_aware_train as quantization_aware_train,
+    sweep as sweep,
 )
 from .study import (
     PreparedData as PreparedData,

@@ -39,8 +39,7 @@ class Model:
 
     def predict_logits(self, x: np.ndarray) -> np.ndarray:
         """Return logits (n,) for one output, else (n, k); float32, positive means class 1."""
-        logits = self._leave(self._forward(x, "predict_logits")[1][-1])
-        return logits[:, 0] if logits.shape[1] == 1 else logits
+        return self._logits(self._forward(x, "predict_logits")[1])
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         """Return the decision per row, (n,) int64: 1 where the logit is positive, or argmax."""
@@ -76,6 +75,10 @@ class Model:
 
     def _leave(self, z: np.ndarray) -> np.ndarray:
         return z
+
+    def _logits(self, outputs: list[np.ndarray]) -> np.ndarray:
+        logits = self._leave(outputs[-1])
+        return logits[:, 0] if logits.shape[1] == 1 else logits
 
     def _forward(self, x: np.ndarray, where: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Return each layer's input and output (before the ReLU)."""

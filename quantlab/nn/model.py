@@ -149,8 +149,8 @@ class TradingModel(Model):
 
     def copy(self) -> TradingModel:
         """Return a model with its own copy of the layers and the history."""
-        twin = TradingModel(self.sizes, self.seed)
-        twin.layers = [LinearLayer(w.copy(), b.copy()) for w, b in self._pairs()]
+        twin = self._from_layers([LinearLayer(w.copy(), b.copy()) for w, b in self._pairs()])
+        twin.seed = self.seed
         twin.history = {name: list(values) for name, values in self.history.items()}
         return twin
 

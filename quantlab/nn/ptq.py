@@ -153,13 +153,18 @@ class QuantizedModel(Model):
 
         The alarm of a live model: rows unlike those it was calibrated on. Taught in chapter 10.
         """
-        inputs = self._forward(x, "saturation")[0]
-        return max(_saturation(layer, a) for layer, a in zip(self.layers, inputs, strict=True))
+        return self.logits_and_saturation(x)[1]
+
+    def logits_and_saturation(self, x: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return `predict_logits(x)` and `saturation(x)` of one forward pass."""
+        inputs, outputs = self._forward(x, "predict_logits")
+        share = max(_saturation(layer, a) for layer, a in zip(self.layers, inputs, strict=True))
+        return self._logits(outputs), share
 
 
 def _saturation(layer: Any, inputs: np.ndarray) -> float:
     static = layer.activation is not None and not layer.dynamic
-    return saturation_rate(inputs, layer.activation) if static else 0.0
+    return float(saturation_rate(inputs, layer.activation)) if static else 0.0
 
 
 def post_training_quantize(
