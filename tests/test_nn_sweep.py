@@ -66,7 +66,7 @@ def test_every_row_is_what_the_parts_say_alone(rows, models):
                 m,
                 rows[0][:500],
                 row["bits"],
-                row["activation_bits"],
+                None if row["activation_bits"] == "float32" else row["activation_bits"],
                 ql.QuantizationScheme[f"{row['scheme'].upper()}_PER_{kind}"],
                 method="percentile",
                 activation_method="mse",
@@ -205,24 +205,14 @@ def test_the_explorer_takes_the_table(rows, models):
         days=DAYS,
         calibration=rows[0],
     )
-    dims, measures = table.explorer()
-    assert dims == {
-        "bits": ["2", "4", "float32"],
-        "activation_bits": ["float32", "8"],
-        "granularity": ["channel", "4"],
-    }
-    got = measures["change"]
-    assert set(got) == {"values", "low", "high", "unit"} and got["unit"] == "points"
-    at = {"bits": 4, "activation_bits": 8, "granularity": 4}
-    assert got["low"][1, 1, 1] == table.where(**at)["change_low"][0]
-    assert np.isnan(measures["snr_db"]["values"][2]).all()  # float32: infinite
-    GridExplorer(dims, measures, x="bits")
-    only = sweep(models[0], *rows, bits=[2, 4, 8])
-    dims, measures = only.explorer()
-    assert dims == {"bits": [2, 4, 8]} and "low" not in measures["change"]
-    GridExplorer(dims, measures, x="bits", start={"bits": 4})
-    with pytest.raises(ValueError, match="occurs twice"):
-        (only + only).explorer()
+    shown = {"change": {"low": "change_low", "high": "change_high", "unit": "points"}}
+    shown |= {"agreement": {"unit": "%"}, "snr_db": {"name": "SNR", "unit": "dB"}}
+    text = repr(GridExplorer.from_table(table, shown, x="bits", dims=table.varying))
+    assert "over bits (3) x activation_bits (2) x granularity (2)" in text
+    only = sweep(models[0], *rows, bits=[8, 2, 4])
+    assert "over bits (3); at bits 2" in repr(
+        GridExplorer.from_table(only, ["snr_db"], x="bits", dims=only.varying)
+    )
 
 
 # Mixed precision

@@ -14,11 +14,7 @@ from .ptq import (
     post_training_quantize as post_training_quantize,
 )
 from .sweeps import sweep as sweep
-from .mixed import (
-    mixed_precision as mixed_precision,
-    sensitivity as sensitivity,
-    within as within,
-)
+from .mixed import mixed_precision as mixed_precision, sensitivity as sensitivity, within as within
 from .table import Table as Table
 from .integer import (
     IntegerLayer as IntegerLayer,

@@ -44,7 +44,8 @@ def sweep(
     value or a list of values: bits 1-16, None (float32) or a tuple with one per layer;
     activation_bits 1-16 or None; scheme "symmetric", "asymmetric"; granularity "tensor",
     "channel", or a number of inputs that share a scale; method as in `choose_params`. The rest is
-    for `post_training_quantize`; calibration is needed where activations are quantized.
+    for `post_training_quantize`; calibration is needed where activations are quantized. In the
+    table None reads "float32".
 
     Columns, means over the models: snr_db of the logits, agreement and accuracy in percent,
     change of accuracy in points against the same models in float32, each of the last two with
@@ -102,7 +103,7 @@ def sweep(
         numbers = np.mean([found[:3] for found in of_models], axis=0)
         mine = np.stack([found[4] for found in of_models]) == y
         rows.append(
-            dict(zip(SETTINGS, setting, strict=True))
+            {k: "float32" if v is None else v for k, v in zip(SETTINGS, setting, strict=True)}
             | dict(zip(("snr_db", "agreement", "saturation"), map(float, numbers), strict=True))
             | _with_intervals(mine, right, days)
             | {"bytes": of_models[0][3]}

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-UNITS = {"snr_db": "dB", "bytes": "bytes", "agreement": "%", "accuracy": "%"}
-UNITS |= {"change": "points", "worst_seed": "points", "saturation": "share"}
-
 
 class Table:
     """Columns of one length; the first `settings` say what was set, the others what came out.
 
     `table["bits"]` is a column (NumPy array), iteration gives a dict per row, `where(bits=4)` the
-    rows that match, `+` stacks tables, `to_frame()` is a pandas DataFrame. Taught in chapter 10.
+    rows that match, `+` stacks tables, `to_frame()` is a pandas DataFrame, and
+    `GridExplorer.from_table` takes it as it is. Taught in chapter 10.
 
     >>> t = Table({"bits": [2, 4], "snr_db": [7.0, 18.0]}, settings=["bits"])
     >>> t["snr_db"].tolist(), t.where(bits=4).rows
@@ -43,6 +41,11 @@ class Table:
         """One dict per row."""
         parts = zip(*self.columns.values(), strict=True)
         return [dict(zip(self.columns, part, strict=True)) for part in parts]
+
+    @property
+    def varying(self) -> list[str]:
+        """The settings with more than one value: the dimensions of an explorer."""
+        return [s for s in self.settings if len(set(self.columns[s])) > 1]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.rows)
@@ -87,35 +90,6 @@ class Table:
 
         return pandas.DataFrame(self.columns)
 
-    def explorer(self) -> tuple[dict[str, list], dict[str, dict]]:
-        """Return (dims, measures) as `GridExplorer(*table.explorer(), x="bits")` takes them.
-
-        The settings that vary become the dimensions; combinations that are missing, and an SNR
-        that is infinite, become NaN (not measured). Raises ValueError for repeated rows.
-        """
-        varying = {s: list(dict.fromkeys(self.columns[s])) for s in self.settings}
-        varying = {s: values for s, values in varying.items() if len(values) > 1}
-        at = [tuple(v.index(row[s]) for s, v in varying.items()) for row in self]
-        if len(set(at)) < len(at):
-            raise ValueError("Table.explorer: a setting occurs twice; take one with where()")
-        shape = tuple(map(len, varying.values()))
-
-        def spread(name: str) -> np.ndarray:
-            grid = np.full(shape, np.nan)
-            for place, value in zip(at, self.columns[name], strict=True):
-                grid[place] = value if np.isfinite(value) else np.nan
-            return grid
-
-        measures: dict[str, dict] = {}
-        for name in self.columns:
-            if name in self.settings or name.endswith(("_low", "_high")):
-                continue
-            measures[name] = {"values": spread(name), "unit": UNITS.get(name, "")}
-            if not np.isnan(self.columns.get(f"{name}_low", np.nan)).all():
-                measures[name] |= {end: spread(f"{name}_{end}") for end in ("low", "high")}
-        plain = {s: v if _numbers(v) else [_label(a) for a in v] for s, v in varying.items()}
-        return plain, measures
-
     def __repr__(self) -> str:
         cells = [list(self.columns), *([_show(v) for v in row.values()] for row in self)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -129,11 +103,5 @@ def _numbers(values: list) -> bool:
     return all(isinstance(v, (int, float, np.number)) for v in values)
 
 
-def _label(value: Any) -> str:
-    return "-".join(map(_label, value)) if isinstance(value, tuple) else _show(value)
-
-
 def _show(value: Any) -> str:
-    if value is None:
-        return "float32"
     return f"{value:.5g}" if isinstance(value, float) else str(value)
