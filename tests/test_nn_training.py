@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from quantlab import QuantizationScheme, fake_quantize, ste_gradient
 from quantlab.nn import LinearLayer, TradingModel, TrainingOptions, quantization_aware_train
+from quantlab.nn.ptq import weight_params
+from quantlab.nn.qat import _FakeQuantizer
 from quantlab.nn.training import (
     Adam,
     flatten,
@@ -176,6 +179,23 @@ def test_one_set_of_options_for_both_trainings():
     assert len(trained.history["train_loss"]) == 3
     with pytest.raises(TypeError, match="lr"):
         by_set.fit(x, y, lr=0.1)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8, 16])
+@pytest.mark.parametrize("scheme", ["SYMMETRIC_PER_CHANNEL", "SYMMETRIC_PER_TENSOR"])
+def test_the_quick_rounding_of_a_training_step_is_the_librarys(scheme, bits):
+    scheme = QuantizationScheme[scheme]
+    rng = np.random.default_rng(bits)
+    weight = (rng.standard_t(3, (64, 33)) * 10.0 ** rng.integers(-6, 6, (64, 1))).astype(np.float32)
+    weight[5] = 0  # a dead neuron
+    pairs = [(weight, np.zeros(64, np.float32))]
+    quick = _FakeQuantizer(scheme, bits, None, "minmax", "minmax", None)
+    grid = weight_params(weight, scheme, bits)
+    np.testing.assert_array_equal(quick.weights(pairs)[0][0], fake_quantize(weight, grid))
+    gradient = rng.standard_normal(weight.shape).astype(np.float32)
+    passed = gradient.copy()
+    quick.pull_back(pairs, [(passed, np.zeros(64, np.float32))])
+    np.testing.assert_array_equal(passed, ste_gradient(weight, grid, gradient))
 
 
 X, Y = planted(20)
