@@ -167,16 +167,17 @@ function render({ model, el }) {
   const again = button("Guess again", () => { state.draft = undefined; put({}); });
   const wait = tag("span", { class: "ql-key-words" }, model.isStatic ? "The measured answer and what follows unfold after it." : "");
   commit.classList.add("ql-main");
-  skip.classList.add("ql-skip");
+  skip.classList.add("ql-show");
   ui.status.tabIndex = -1;
   ui.controls.replaceWith(tag("p", { class: "ql-question" }, tag("b", {}, "Predict. "), spec.question));
   ui.panels.append(form.root);
   ui.panels.after(tag("div", { class: "ql-actions" }, commit, skip, again, wait));
   ui.stats.remove();
   ui.root.append(ui.status, ui.words);
+  const paper = matchMedia("print");
   let told = null;
   const draw = () => {
-    const guess = model.get("guess"), open = state.open();
+    const guess = model.get("guess"), decided = state.open(), open = decided || paper.matches;
     form.draw(open ? guess.value ?? null : undefined);
     commit.hidden = skip.hidden = open;
     again.hidden = !open;
@@ -185,9 +186,11 @@ function render({ model, el }) {
     const text = !open ? form.hint : "value" in guess ? form.say(guess.value) : form.shown();
     if (ui.status.textContent !== text) ui.status.textContent = text;
     ui.words.replaceChildren(...(open && spec.because ? [tag("p", { class: "ql-caption" }, spec.because)] : []));
-    if (open !== told) announce(spec.name, told = open, { ...spec, guess: guess.value });
+    if (decided !== told) announce(spec.name, told = decided, { ...spec, guess: guess.value });
   };
-  return live(model, ["guess"], ui.root, () => (form.frame ? [form.frame] : []), draw, { address: false });
+  paper.addEventListener("change", draw); // a printed question shows its answer
+  const undo = live(model, ["guess"], ui.root, () => (form.frame ? [form.frame] : []), draw, { address: false });
+  return () => { undo(); paper.removeEventListener("change", draw); };
 }
 function store() {
   try { return window.sessionStorage; } catch { return null; } // a browser may forbid it

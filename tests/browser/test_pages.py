@@ -28,7 +28,7 @@ def explorers(page):
 
 def unfold(page):
     """Show everything that predictions gate, as a reader in a hurry does."""
-    for skip in page.query_selector_all(".ql-predict .ql-skip"):
+    for skip in page.query_selector_all(".ql-predict .ql-show"):
         if skip.is_visible():
             skip.click()
 

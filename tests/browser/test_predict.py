@@ -119,6 +119,12 @@ def test_without_script_and_on_paper_all_is_visible(browser, address):
         box = page.query_selector(".ql-array .ql-panel svg").bounding_box()
         assert page.get_by_text("wombat").is_visible() and box["height"] > 60
         assert page.query_selector(".ql-gated").bounding_box()["height"] > 300
+        page.wait_for_selector(".ql-predict .ql-measured, .ql-predict .ql-dot.ql-quantized")
+        page.emulate_media(media="screen")
+        assert folded(page)
+        page.wait_for_selector(
+            ".ql-predict .ql-measured, .ql-predict .ql-dot.ql-quantized", state="detached"
+        )
         assert not problems, problems
 
 
