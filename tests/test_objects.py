@@ -32,7 +32,14 @@ def rows(**k):
     return objects.Decision(**(given | k))
 
 
+def corner(**k):
+    rng = np.random.default_rng(5)
+    x, w = np.abs(rng.normal(size=(3, 4))), rng.normal(size=(4, 3)) * [0.2, 1, 3]
+    return objects.Matrix(**({"x": x, "w": w} | k))
+
+
 EXAMPLES = {
+    "Matrix": corner,
     "Clip": lambda **k: objects.Clip(**{"data": series()} | k),
     "Decision": rows,
     "Ruler": lambda **k: objects.Ruler(**{"data": series()} | k),
@@ -99,6 +106,12 @@ REFUSED = [
     ("Decision", {"targets": np.zeros(3, bool)}, "targets has 3 rows"),
     ("Decision", {"fee": -1}, "fee is -1"),
     ("Decision", {"threshold": 99}, "threshold is 99"),
+    ("Matrix", {"x": np.ones((3, 5))}, "x (3, 5) and w (4, 3); expected (m, k) and (k, n)"),
+    ("Matrix", {"x": np.ones((9, 4))}, "m, k, n are 9, 4, 3"),
+    ("Matrix", {"w": np.zeros((4, 3))}, "not all zero"),
+    ("Matrix", {"w": np.full((4, 3), np.nan)}, "w has 12 NaN values"),
+    ("Matrix", {"per": "row"}, "per is 'row'"),
+    ("Matrix", {"weights": "free"}, "weights is 'free'"),
     ("Ruler", {"data": [1.0, np.nan]}, "1 NaN value"),
     ("Ruler", {"data": []}, "data is empty"),
     ("Ruler", {"data": np.ones((2, 2))}, "expected (n,)"),
@@ -233,3 +246,29 @@ def test_decision_without_flips_features_or_gains():
     assert len(o.flips()) == 0 and o.threshold == 0
     o._repr_mimebundle_()
     assert len(rows(bits=2).flips()) > len(rows(bits=4).flips()) > 0
+
+
+def test_matrix_is_the_packages_integer_product(node, tmp_path):
+    made = [
+        corner(bits=bits, weights=weights, per=per)
+        for bits in range(2, 9)
+        for weights in ("asymmetric", "symmetric")
+        for per in ("tensor", "channel")
+    ]
+    cases = [
+        {k: getattr(o, k) for k in ("values", "bits", "weights", "per")} | {"spec": dict(o.spec)}
+        for o in made
+    ]
+    script = """
+      const r = multiply(c.values, c.spec, c.bits, c.weights, c.per);
+      return { cells: r.cells, x: [...r.x.codes], w: [...r.w.codes] };"""
+    for o, got in zip(made, run(node, tmp_path, made[0], script, cases), strict=True):
+        x, w = o.tensors()
+        np.testing.assert_array_equal(got["x"], x.codes.ravel(), repr(o))
+        np.testing.assert_array_equal(got["w"], w.codes.T.ravel(), repr(o))
+        acc = [c["acc"] for c in got["cells"]]
+        np.testing.assert_array_equal(acc, ql.quantized_matmul(x, w).ravel(), repr(o))
+        real = (ql.dequantize(x).astype(np.float64) @ ql.dequantize(w).astype(np.float64)).ravel()
+        np.testing.assert_allclose([c["real"] for c in got["cells"]], real, rtol=1e-4, atol=1e-5)
+        if o.weights == "symmetric":
+            assert all(c["rows"] == 0 == c["both"] for c in got["cells"])

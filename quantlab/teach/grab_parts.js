@@ -53,6 +53,8 @@ const KNOBS = {
   side: `<path class="ql-arrows" d="M-14 -5l-5 5 5 5M14 -5l5 5 -5 5"/><circle class="ql-knob" r="9"/>`,
   ring: `<circle class="ql-knob" r="8"/>`,
   bar: `<rect class="ql-knob" x="-8" y="-14" width="16" height="28" rx="5"/><path class="ql-ridges" d="M-2.5 -6V6M2.5 -6V6"/>`,
+  cell: `<rect class="ql-knob ql-bare" x="-17" y="-12" width="34" height="24" rx="4"/>`,
+  frame: `<rect class="ql-knob" x="-19" y="-13" width="38" height="26" rx="4"/>`,
   tall: `<rect class="ql-knob" x="-14" y="-8" width="28" height="16" rx="5"/><path class="ql-ridges" d="M-6 -2.5H6M-6 2.5H6"/>`,
 };
 // read: from a place on the board to a value; move: what a new value does; drop: after a step.

@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 from quantlab import _checks
 from quantlab.calibration import choose_params
 from quantlab.error import mse
+from quantlab.integer import quantized_matmul
 from quantlab.scheme import QuantizationParams, QuantizationScheme
 from quantlab.teach.figures import COLORS, limit_span
 from quantlab.teach.widgets import _CSS, _HERE, _MOST_VALUES, _axes, _Explorer, _module, _one_of
-from quantlab.tensor import fake_quantize
+from quantlab.tensor import QuantizedTensor, fake_quantize, quantize
 
 
 def _esm(name: str) -> str:
@@ -392,4 +393,105 @@ class Decision(_Object):
         ax.axvline(self.threshold, color=COLORS["law"], linewidth=0.8)
         ax.set(xlim=view, ylim=view, xlabel="logit in float32", ylabel=f"logit at {self.bits} bits")
         ax.legend(frameon=False, fontsize=8)
+        return figure
+
+
+class Matrix(_Object):
+    """X times W in codes: drag a code, click a product, step through its sum.
+
+    The four sums of (x - Zx)(w - Zw) are colored blocks: the row term goes with a zero point of 0
+    for W, the column terms fold into the bias. Areas of one color share a scale.
+    x: real (m, k), one asymmetric grid; w: real (k, n); m and n at most 4, k at most 6. bits 2 to
+    8. weights "asymmetric" or "symmetric"; per "tensor" or "channel" (a column of W).
+    Codes and accumulators are those of quantize and quantized_matmul. Traits values (x by rows,
+    then w by columns), bits, weights, per, step, picked and folded follow the hand.
+    Raises ValueError for shapes that do not fit and bad values. Taught in chapter 4.
+
+    >>> Matrix([[0.5, 1.0]], [[1.0], [-0.5]], bits=4)
+    Matrix((1, 2) @ (2, 1) at 4 bits, W asymmetric per tensor)
+    """
+
+    _esm = _esm("matrix.js")
+    values = tr.List(tr.Float()).tag(sync=True)
+    bits = tr.Int(4, min=2, max=8).tag(sync=True)
+    weights = tr.Unicode("asymmetric").tag(sync=True)
+    per = tr.Unicode("tensor").tag(sync=True)
+    step = tr.Int(0).tag(sync=True)
+    picked = tr.Int(0).tag(sync=True)
+    folded = tr.Int(0, min=0, max=1).tag(sync=True)
+
+    def __init__(
+        self,
+        x: Any,
+        w: Any,
+        *,
+        bits: int = 4,
+        weights: str = "asymmetric",
+        per: str = "tensor",
+        caption: str = "",
+    ) -> None:
+        me = "Matrix"
+        x, w = (_checks.float32_array(a, me, label) for a, label in ((x, "x"), (w, "w")))
+        if x.ndim != 2 or w.ndim != 2 or x.shape[1] != w.shape[0]:
+            raise ValueError(f"{me}: x {x.shape} and w {w.shape}; expected (m, k) and (k, n)")
+        (m, k), n = x.shape, w.shape[1]
+        if m > 4 or n > 4 or k > 6:
+            raise ValueError(
+                f"{me}: m, k, n are {m}, {k}, {n}; expected at most 4, 6, 4 (a corner)"
+            )
+        start = {
+            "values": [float(v) for v in (*x.ravel(), *w.T.ravel())],
+            "bits": _checks.integer(bits, me, "bits", 2, 8),
+            "weights": _one_of(me, "weights", weights, ("asymmetric", "symmetric")),
+            "per": _one_of(me, "per", per, ("tensor", "channel")),
+            "step": k,
+            "picked": 0,
+            "folded": 0,
+        }
+        spec = {
+            "title": "Matrix: a product of codes",
+            "m": m,
+            "k": k,
+            "n": n,
+            "reach": [1.5 * self._size(x), 1.5 * self._size(w)],
+            "limits": {"picked": [0, m * n - 1]},
+            "choices": {
+                "bits": list(range(2, 9)),
+                "weights": ["asymmetric", "symmetric"],
+                "per": ["tensor", "channel"],
+                "step": list(range(k + 1)),
+                "folded": [0, 1],
+            },
+            "start": start,
+            "caption": caption,
+        }
+        super().__init__(spec=spec, **start)
+
+    def tensors(self) -> tuple[QuantizedTensor, QuantizedTensor]:
+        """X and W as they stand, quantized: quantized_matmul of them gives the accumulators."""
+        m, k, n = (self.spec[label] for label in "mkn")
+        x = np.float32(self.values[: m * k]).reshape(m, k)
+        w = np.float32(self.values[m * k :]).reshape(n, k).T
+        scheme = QuantizationScheme[f"{self.weights.upper()}_PER_{self.per.upper()}"]
+        free = choose_params(x, QuantizationScheme.ASYMMETRIC_PER_TENSOR, self.bits)
+        return quantize(x, free), quantize(w, choose_params(w, scheme, self.bits, axis=1))
+
+    def __repr__(self) -> str:
+        m, k, n = (self.spec[label] for label in "mkn")
+        return (
+            f"Matrix(({m}, {k}) @ ({k}, {n}) at {self.bits} bits, W {self.weights} per {self.per})"
+        )
+
+    def figure(self) -> Figure:
+        """The still: the codes of X, of W, and their accumulators."""
+        figure, axes = _axes(2.4, ncols=3)
+        x, w = self.tensors()
+        for ax, label, codes in zip(
+            axes, ("X", "W", "X W"), (x.codes, w.codes, quantized_matmul(x, w)), strict=True
+        ):
+            ax.imshow(codes, cmap="cividis", alpha=0.35)
+            for (i, j), code in np.ndenumerate(codes):
+                ax.text(j, i, str(code), ha="center", va="center", fontsize=9)
+            ax.set(xlabel=label, xticks=[], yticks=[])
+            ax.grid(False)
         return figure

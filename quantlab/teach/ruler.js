@@ -126,7 +126,7 @@ function render(view) {
     travel(secret);
   }
   function travel(secret) {
-    const v = (t) => withUnit(t, unit), whole = rint(s.steps), arrow = (what) => tag("i", {}, `${what} →`);
+    const v = (t) => withUnit(t, unit), whole = rint(s.steps), arrow = (what) => tag("em", {}, `${what} →`);
     const stop = (text, role, tone = "") => tag("span", { class: `ql-stop ${tone}` }, tag("b", {}, minus(text)), tag("small", {}, role));
     const row = [stop(v(s.fixed(s.x)), "the value", "ql-signal"), arrow("÷ S"), stop(s.steps.toFixed(2), "in steps"), arrow("round"),
       stop(whole, s.p.zero || s.clipped ? "whole steps" : "code")];
