@@ -93,7 +93,7 @@ def within(front: Table, budget: int) -> dict[str, Any]:
     """Return the row of a front with the highest SNR that fits `budget` bytes.
 
     Its "bits" is what `post_training_quantize(weight_bits=...)` takes.
-    Raises: ValueError if nothing fits. Taught in chapter 10.
+    Raises ValueError if nothing fits. Taught in chapter 10.
     """
     rows = [row for row in front if row["bytes"] <= budget]
     if not rows:

@@ -55,7 +55,7 @@ def sweep(
     With joblib installed, n_jobs=2 uses two processes, and inside
     `joblib.parallel_config(backend="dask")` the same call runs on a cluster. `progress` wraps the
     finished tasks, as tqdm does: progress(tasks, total=...).
-    Raises: ValueError for names, labels and shapes that do not fit, and what quantizing raises.
+    Raises ValueError for names, labels and shapes that do not fit, and what quantizing raises.
     Taught in chapter 10.
 
     >>> rng = np.random.default_rng(0)
