@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+brief = reprlib.repr  # what came, but not a screen full of it
 
 
 def first_index(mask: np.ndarray) -> str:
@@ -13,11 +17,15 @@ def first_index(mask: np.ndarray) -> str:
     return str(index[0]) if len(index) == 1 else str(index)
 
 
+def _masked(x: Any) -> int:
+    if isinstance(x, np.ma.MaskedArray):
+        return int(np.ma.count_masked(x))
+    return sum(_masked(a) for a in x if type(a) is not float) if type(x) in (list, tuple) else 0
+
+
 def real_array(x: Any, function: str, name: str = "x", infinite: bool = False) -> np.ndarray:
     """Any real array-like as a non-empty, finite array of its own dtype."""
-    parts = x if isinstance(x, (list, tuple)) else [x]
-    masked = sum(np.ma.count_masked(a) for a in parts if isinstance(a, np.ma.MaskedArray))
-    if masked:
+    if masked := _masked(x):
         raise ValueError(
             f"{function}: {name} has {masked} masked values, and no grid keeps a mask; "
             "give x.compressed() (without them) or x.filled(value)"
@@ -54,12 +62,12 @@ def real_array(x: Any, function: str, name: str = "x", infinite: bool = False) -
     return array
 
 
-def float64_array(x: Any, function: str, name: str = "x") -> np.ndarray:
+def float64_array(x: Any, function: str, name: str = "x", infinite: bool = False) -> np.ndarray:
     """Any real array-like as a non-empty, finite float64 array."""
-    array = real_array(x, function, name)
+    array = real_array(x, function, name, infinite)
     with np.errstate(over="ignore"):
         narrow = array.astype(np.float64)
-    if not np.isfinite(narrow).all():  # only from a wider type
+    if (np.isinf(narrow) & np.isfinite(array)).any():  # only from a wider type
         raise ValueError(
             f"{function}: {name} has values beyond float64 (1.8e308); rescale the data"
         )
@@ -84,9 +92,11 @@ def float32_array(x: Any, function: str, name: str = "x") -> np.ndarray:
 def integer(value: Any, function: str, name: str, low: int, high: int) -> int:
     """`value` as a Python int inside [low, high]."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise ValueError(f"{function}: {name} is {value!r}; expected an integer {low} to {high}")
+        raise ValueError(
+            f"{function}: {name} is {brief(value)}; expected an integer {low} to {high}"
+        )
     if not low <= value <= high:
-        raise ValueError(f"{function}: {name} is {value}; expected {low} to {high}")
+        raise ValueError(f"{function}: {name} is {brief(value)}; expected {low} to {high}")
     return int(value)
 
 
@@ -94,17 +104,43 @@ def number(value: Any, function: str, name: str) -> float:
     """`value` as a finite Python float."""
     real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not real or not np.isfinite(value):
-        raise ValueError(f"{function}: {name} is {value!r}; expected a finite number")
+        raise ValueError(f"{function}: {name} is {brief(value)}; expected a finite number")
     return float(value)
+
+
+def choice(value: Any, function: str, name: str, known: Iterable[str]) -> str:
+    """`value` if it is one of the words in `known`."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(
+            f"{function}: {name} is {brief(value)}; expected one of {', '.join(known)}"
+        )
+    return value
+
+
+def shape(value: Any, function: str) -> tuple[int, ...]:
+    """`value` as the shape of an array that is not empty."""
+    if not isinstance(value, (tuple, list)):
+        raise ValueError(f"{function}: shape is {brief(value)}; expected a tuple of integers")
+    return tuple(integer(n, function, "a length in shape", 1, 2**48) for n in value)
+
+
+def typed_array(a: Any, dtype: Any, function: str, name: str) -> np.ndarray:
+    """`a` if it is a non-empty array of exactly `dtype`: what is stored is not converted."""
+    if not isinstance(a, np.ndarray) or a.dtype != dtype:
+        got = getattr(a, "dtype", type(a).__name__)
+        raise ValueError(f"{function}: {name} is {got}; expected an array of {np.dtype(dtype)}")
+    if a.size == 0:
+        raise ValueError(f"{function}: {name} is empty (shape {a.shape})")
+    return a
 
 
 def normalize_axis(axis: Any, ndim: int, function: str) -> int:
     """`axis` counted from the front, or an error that names the rank."""
     if isinstance(axis, (bool, np.bool_)) or not isinstance(axis, (int, np.integer)):
-        raise ValueError(f"{function}: axis is {axis!r}; expected an integer")
+        raise ValueError(f"{function}: axis is {brief(axis)}; expected an integer")
     if not -ndim <= axis < ndim:
         raise ValueError(
-            f"{function}: axis {axis} does not exist in an array of rank {ndim}; "
+            f"{function}: axis {brief(axis)} does not exist in an array of rank {ndim}; "
             + (f"expected {-ndim} to {ndim - 1}" if ndim else "use a per-tensor scheme")
         )
     return int(axis) % ndim

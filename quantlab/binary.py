@@ -33,15 +33,22 @@ class BinaryTensor:
     axis: int = 0
 
     def __post_init__(self) -> None:
+        me, set_ = "BinaryTensor", object.__setattr__
+        set_(self, "axis", _checks.integer(self.axis, me, "axis", 0, 1))
+        set_(self, "shape", _checks.shape(self.shape, me))
+        if len(self.shape) != 2:
+            raise ValueError(f"{me}: shape is {self.shape}; expected that of a matrix")
+        _checks.typed_array(self.words, np.uint64, me, "words")
+        _checks.typed_array(self.alpha, np.float32, me, "alpha")
         channels, k = self.shape[self.axis], self.k
         need = (channels, -(-k // 64))
-        if self.words.dtype != np.uint64 or self.words.shape != need:
+        if self.words.shape != need:
             raise ValueError(
                 f"BinaryTensor: words is {self.words.dtype} {self.words.shape}; shape "
                 f"{self.shape} with channels along axis {self.axis} needs uint64 "
                 f"{need}"
             )
-        if self.alpha.dtype != np.float32 or self.alpha.shape != (channels,):
+        if self.alpha.shape != (channels,):
             raise ValueError(
                 f"BinaryTensor: alpha is {self.alpha.dtype} {self.alpha.shape}; "
                 f"expected float32 ({channels},)"

@@ -100,9 +100,10 @@ def checked_choice(scheme: Any, method: str, options: dict) -> tuple[Quantizatio
     """The scheme, and the options of the method with its defaults filled in."""
     if not isinstance(scheme, QuantizationScheme):
         names = ", ".join(QuantizationScheme.__members__)
-        raise ValueError(f"{_ME}: scheme is {scheme!r}; expected a QuantizationScheme: {names}")
-    if method not in _OPTIONS:
-        raise ValueError(f"{_ME}: method is {method!r}; expected one of {', '.join(_OPTIONS)}")
+        raise ValueError(
+            f"{_ME}: scheme is {_checks.brief(scheme)}; expected a QuantizationScheme: {names}"
+        )
+    _checks.choice(method, _ME, "method", _OPTIONS)
     unknown = sorted(set(options) - set(_OPTIONS[method]))
     if unknown:
         known = ", ".join(_OPTIONS[method]) or "no options"
@@ -190,7 +191,8 @@ def _percentile(groups, codes, symmetric, percentile):
         )
     if not (number and least < percentile <= 100):
         raise ValueError(
-            f"{_ME}: percentile is {percentile!r}; expected a number above {least} and up to 100"
+            f"{_ME}: percentile is {_checks.brief(percentile)}; "
+            f"expected a number above {least} and up to 100"
         )
 
     def ends(values):  # (..., n) -> low, high (2, ...)
@@ -324,8 +326,7 @@ def _kl_cut(counts: np.ndarray, steps: int, other: float) -> int:
 
 
 def _aciq(groups, codes, symmetric, distribution):
-    if distribution not in ("auto", "normal", "laplace"):
-        raise ValueError(f"{_ME}: distribution is {distribution!r}; expected auto, normal, laplace")
+    _checks.choice(distribution, _ME, "distribution", ("auto", "normal", "laplace"))
     bits = math.ceil(math.log2(codes[1] - codes[0] + 1))
     low, high = _minmax(groups, codes, symmetric)
     values = groups.astype(np.float64)
@@ -364,10 +365,8 @@ def aciq_clip(bits: int, distribution: str) -> float:
 
     me = "aciq_clip"
     steps = 3 * 4.0 ** _checks.integer(bits, me, "bits", 1, 17)
-    if distribution == "laplace":
+    if _checks.choice(distribution, me, "distribution", ("normal", "laplace")) == "laplace":
         return float(special.lambertw(steps).real)
-    if distribution != "normal":
-        raise ValueError(f"{me}: distribution is {distribution!r}; expected normal or laplace")
 
     def slope(a: float) -> float:  # granular minus overload, rising
         density = math.exp(-a * a / 2) / math.sqrt(2 * math.pi)

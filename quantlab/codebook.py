@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from quantlab import _checks, kernels
 from quantlab.calibration import absmax_scale
-from quantlab.scheme import QuantizationParams
+from quantlab.scheme import QuantizationParams, checked_params
 
 # quantiles of the normal distribution, averaged over both tails, scaled to [-1, 1]
 NF4 = np.array([
@@ -22,6 +22,7 @@ NF4 = np.array([
 ], np.float32)  # fmt: skip
 NF4.setflags(write=False)
 
+_ROUNDINGS = ("nearest", "log")
 _EXACT = 1 << 14  # up to here the exact search takes less time than it takes to notice
 
 
@@ -45,12 +46,11 @@ def kmeans_levels(x: npt.ArrayLike, k: int, *, method: str = "auto") -> npt.NDAr
     """
     me = "kmeans_levels"
     x = _checks.real_array(x, me).reshape(-1)
-    x = x if x.dtype == np.float32 else x.astype(np.float64)
+    x = x if x.dtype == np.float32 else _checks.float64_array(x, me)
     ends = kernels.minmax(np.ascontiguousarray(x)) if x.dtype == np.float32 else (x.min(), x.max())
     _checks.float32_array(ends, me)
     k = _checks.integer(k, me, "k", 1, 1024)
-    if method not in ("auto", "exact", "histogram"):
-        raise ValueError(f"{me}: method is {method!r}; expected auto, exact or histogram")
+    _checks.choice(method, me, "method", ("auto", "exact", "histogram"))
     if method == "exact" or (method == "auto" and x.size <= _EXACT):
         return _cluster(*np.unique(x, return_counts=True), k)
     return _cluster_fast(x, k, float(ends[0]), float(ends[1]))
@@ -127,16 +127,19 @@ def learn_levels(
     [0.5, 4.5]
     """
     me = "learn_levels"
-    x = _checks.real_array(x, me).astype(np.float64).reshape(-1)
+    x = _checks.float64_array(x, me).reshape(-1)
     levels = _rising(levels, me, np.float64)
     steps = _checks.integer(steps, me, "steps", 0, 10**9)
-    if not (isinstance(learning_rate, (int, float, np.number)) and 0 < learning_rate < math.inf):
-        raise ValueError(f"{me}: learning_rate is {learning_rate!r}; expected a positive number")
+    rate = _checks.float64_array(learning_rate, me, "learning_rate")
+    if rate.ndim or rate <= 0:
+        raise ValueError(
+            f"{me}: learning_rate is {_checks.brief(learning_rate)}; expected a positive number"
+        )
     cells = SortedCells(np.sort(x))
     for _ in range(steps):
         counts, sums = cells(levels)
         gradient = 2 / x.size * (counts * levels - sums)
-        levels = np.sort(levels - learning_rate * gradient)
+        levels = np.sort(levels - rate * gradient)
     return levels
 
 
@@ -158,8 +161,7 @@ def lloyd_max_levels(distribution: str, k: int) -> npt.NDArray[np.float64]:
     [-0.707107, 0.707107]
     """
     me = "lloyd_max_levels"
-    if distribution not in _TAILS:
-        raise ValueError(f"{me}: distribution is {distribution!r}; expected normal or laplace")
+    _checks.choice(distribution, me, "distribution", _TAILS)
     k = _checks.integer(k, me, "k", 1, 1024)
     half, odd = k // 2, k % 2  # the other half mirrors, an odd k has a level at 0
     if half == 0:
@@ -239,7 +241,7 @@ def log_levels(
     me = "log_levels"
     size = np.abs(_checks.float32_array(x, me)).astype(np.float64)
     bits = _checks.integer(bits, me, "bits", 1, 16)
-    _check_rounding(rounding, me)
+    _checks.choice(rounding, me, "rounding", _ROUNDINGS)
     anchor = float(size.mean() if bits == 1 else size.max()) or 1.0
     fraction, e = math.frexp(anchor)  # anchor = fraction * 2**e, fraction in [1/2, 1)
     top = e - (fraction < (math.sqrt(0.5) if rounding == "log" else 0.75))
@@ -262,8 +264,7 @@ def float_levels(name: str) -> npt.NDArray[np.float32]:
     ([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], 253)
     """
     formats = {"e4m3": (3, 7, 127), "e5m2": (2, 15, 124), "e2m1": (1, 1, 8)}
-    if name not in formats:
-        raise ValueError(f"float_levels: name is {name!r}; expected {', '.join(formats)}")
+    _checks.choice(name, "float_levels", "name", formats)
     mantissa_bits, bias, finite = formats[name]  # the codes above are infinity or NaN
     code = np.arange(1, finite)
     exponent, mantissa = code >> mantissa_bits, code & (1 << mantissa_bits) - 1
@@ -296,11 +297,14 @@ class CodebookTensor:
     params: QuantizationParams
 
     def __post_init__(self) -> None:
-        last = int(self.codes.max())
-        if self.codes.dtype != self.params.code_dtype or last >= self.levels.size:
+        me, params = "CodebookTensor", checked_params(self.params, "CodebookTensor")
+        _checks.typed_array(self.codes, params.code_dtype, me, "codes")
+        _checks.typed_array(self.levels, np.float32, me, "levels")
+        _rising(self.levels, me)
+        params.normal_form(self.codes.shape)
+        if (last := int(self.codes.max())) >= self.levels.size:
             raise ValueError(
-                f"CodebookTensor: codes are {self.codes.dtype} up to {last}; expected "
-                f"{self.params.code_dtype} below {self.levels.size} levels"
+                f"{me}: codes go up to {last}; expected less than {self.levels.size} levels"
             )
 
     @property
@@ -375,7 +379,7 @@ def quantize_codebook(
     if isinstance(scale, str):
         if scale != "absmax" or not levels.any():
             raise ValueError(
-                f"{me}: scale is {scale!r}; expected numbers, or 'absmax' with a "
+                f"{me}: scale is {_checks.brief(scale)}; expected numbers, or 'absmax' with a "
                 "level that is not 0"
             )
         scale = absmax_scale(x, np.abs(levels).max(), axis, block_size, me)
@@ -400,14 +404,9 @@ def _rising(levels: npt.ArrayLike, function: str, dtype: type = np.float32) -> n
     return levels
 
 
-def _check_rounding(rounding: str, function: str) -> None:
-    if rounding not in ("nearest", "log"):
-        raise ValueError(f"{function}: rounding is {rounding!r}; expected nearest or log")
-
-
 def _thresholds(levels: np.ndarray, rounding: str) -> np.ndarray:
     """The largest float32 that still takes the lower of two neighbors, (k - 1,)."""
-    _check_rounding(rounding, "quantize_codebook")
+    _checks.choice(rounding, "quantize_codebook", "rounding", _ROUNDINGS)
     low, high = levels[:-1].astype(np.float64), levels[1:].astype(np.float64)
     if rounding == "nearest":
         end = (low + high) / 2

@@ -152,7 +152,7 @@ def flip_probability(snr_db: Any) -> Any:
     >>> [round(100 * flip_probability(snr), 2) for snr in (10, 20, 30, 40)]
     [9.75, 3.17, 1.01, 0.32]
     """
-    snr = _checks.real_array(snr_db, "flip_probability", "snr_db", infinite=True).astype(float)
+    snr = _checks.float64_array(snr_db, "flip_probability", "snr_db", infinite=True)
     with np.errstate(over="ignore"):
         p = np.arctan(10 ** (-snr / 20)) / np.pi
     return float(p) if p.ndim == 0 else p

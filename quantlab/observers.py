@@ -153,6 +153,7 @@ class HistogramObserver:
         All `count` values, or `limit` of them at even ranks.
         """
         _check_seen(self.count, "HistogramObserver.values")
+        limit = _checks.integer(limit, "HistogramObserver.values", "limit", 1, 2**31)
         n = min(self.count, limit)
         counts = np.insert(self.counts, self.bins // 2, self.zeros)  # zeros: a bin of width 0
         lefts = (np.arange(self.bins) - self.bins // 2) * self.bin_width

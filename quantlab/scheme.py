@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +117,9 @@ class QuantizationParams:
                 f"{me}: scale {self.scale.max():.3g} puts the end of the grid beyond "
                 "float32 (3.4e38); rescale the data"
             )
+
+    def __reduce__(self) -> tuple:  # a copy is made anew, because NumPy's copies can be written to
+        return type(self), tuple(getattr(self, f.name) for f in fields(self))
 
     def _checked_scale(self) -> np.ndarray:
         scale = _checks.real_array(self.scale, "QuantizationParams", "scale")

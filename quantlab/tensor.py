@@ -32,13 +32,7 @@ class QuantizedTensor:
     def __post_init__(self) -> None:
         codes, params = self.codes, self.params
         checked_params(params, "QuantizedTensor")
-        if not isinstance(codes, np.ndarray) or codes.dtype != params.code_dtype:
-            raise ValueError(
-                f"QuantizedTensor: codes is {getattr(codes, 'dtype', type(codes))}; "
-                f"expected an array of {params.code_dtype}"
-            )
-        if codes.size == 0:
-            raise ValueError(f"QuantizedTensor: codes is empty (shape {codes.shape})")
+        _checks.typed_array(codes, params.code_dtype, "QuantizedTensor", "codes")
         params.normal_form(codes.shape)
         low, high = int(codes.min()), int(codes.max())
         hole = params.is_binary and not codes.all()
@@ -109,7 +103,9 @@ class QuantizedTensor:
         >>> QuantizedTensor.from_packed(np.array([0x21, 0x0F], np.uint8), p, (3,)).codes.tolist()
         [1, 2, -1]
         """
-        buffer = np.asarray(buffer)
+        buffer = _checks.real_array(buffer, "from_packed", "buffer")
+        shape = _checks.shape(shape, "from_packed")
+        params = checked_params(params, "from_packed")
         need = math.ceil(math.prod(shape) * params.bits / 8)
         if buffer.dtype != np.uint8 or buffer.shape != (need,):
             raise ValueError(

@@ -105,7 +105,10 @@ def test_bytes_and_shapes():
             lambda: BinaryTensor(np.uint64([[1, 0]]), np.float32([1]), (1, 2)),
             r"needs uint64 \(1, 1\)",
         ),
-        (lambda: BinaryTensor(np.uint64([[1]]), np.float64([1]), (1, 2)), "expected float32"),
+        (
+            lambda: BinaryTensor(np.uint64([[1]]), np.float64([1]), (1, 2)),
+            "expected an array of float32",
+        ),
     ],
 )
 def test_errors_say_what_came_and_what_to_do(call, words):
