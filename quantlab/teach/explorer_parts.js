@@ -148,12 +148,16 @@ export class Plot {
   note(x, y, text, anchor = "start") {
     return this.add(`<text class="ql-note" x="${x}" y="${y}" text-anchor="${anchor}">${escape(text)}</text>`);
   }
-  text() {
-    return `<defs><clipPath id="${this.id}"><rect x="${this.left - 5}" y="${this.top - 5}" `
+  layers(id) { // axes, marks, names beside: as text, with the panel's own name for clip and hatch
+    const axes = `<defs><clipPath id="${id}"><rect x="${this.left - 5}" y="${this.top - 5}" `
       + `width="${this.right - this.left + 10}" height="${this.bottom - this.top + 6}"/></clipPath>`
-      + `<pattern id="${this.id}-hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">`
-      + `<line class="ql-hatch" x1="0" x2="0" y1="0" y2="6"/></pattern></defs>`
-      + this.frame.join("") + `<g clip-path="url(#${this.id})">${this.marks.join("")}</g>${this.outside.join("")}`;
+      + `<pattern id="${id}-hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">`
+      + `<line class="ql-hatch" x1="0" x2="0" y1="0" y2="6"/></pattern></defs>` + this.frame.join("");
+    return [axes, this.marks.join("").replaceAll(`#${this.id}-`, `#${id}-`), this.outside.join("")];
+  }
+  text() {
+    const [axes, marks, outside] = this.layers(this.id);
+    return `${axes}<g clip-path="url(#${this.id})">${marks}</g>${outside}`;
   }
 }
 
@@ -164,7 +168,8 @@ export function panel(title, legend, height = 205) {
   const tip = tag("div", { class: "ql-tip", "aria-hidden": "true" }), head = tag("figcaption");
   const root = tag("figure", { class: "ql-panel" }, head, svg, tip);
   const explain = (text, list) => head.replaceChildren(tag("b", {}, text), ...list.map(([kind, name]) => tag("span", { class: `ql-key ${kind}` }, name)));
-  let drawn = null, ring = null;
+  const id = `ql-clip-${serial++}`;
+  let drawn = null, ring = null, now = [];
   const hide = () => { tip.textContent = ""; ring?.remove(); ring = null; };
   // The nearest target says what it is: which curve, which value.
   const point = (e) => {
@@ -191,7 +196,12 @@ export function panel(title, legend, height = 205) {
     show(plot, label) {
       for (const [k, v] of [["width", plot.width], ["height", plot.height], ["viewBox", `0 0 ${plot.width} ${plot.height}`], ["aria-label", label]]) svg.setAttribute(k, v);
       if (ring) hide();
-      svg.innerHTML = plot.text();
+      // The axes stand still: as a rule only the marks are new, and only they are parsed again.
+      const [axes, marks, outside] = plot.layers(id);
+      if (axes !== now[0]) svg.innerHTML = `${axes}<g clip-path="url(#${id})"></g><g></g>`;
+      if (axes !== now[0] || marks !== now[1]) svg.children[svg.children.length - 2].innerHTML = marks;
+      if (axes !== now[0] || outside !== now[2]) svg.lastChild.innerHTML = outside;
+      now = [axes, marks, outside];
       drawn = plot;
     },
     // Read when the layout changed, not at each step: reading forces the browser to lay out.

@@ -213,6 +213,7 @@ WANDER = f"""(ql) => {{
   const seen = {SEEN}; let state = 7, broken = 0;
   const random = (n) => (state = (state * 16807) % 2147483647) % n;
   const start = [...ql.querySelectorAll('button')].find((b) => b.textContent === 'back to start');
+  start.click(); // which curves are gray depends on what moved last
   const first = seen(ql);
   for (let i = 0; i < 60; i++) for (const c of ql.querySelectorAll('input, select')) {{
     if (c.disabled) continue;
