@@ -77,7 +77,7 @@ class PreparedData:
 
 def prepare(
     candles: Candles,
-    target: str = "range",
+    target: str = "usual",
     scaling: str = "log-zscore",
     *,
     window: int | None = None,
@@ -86,7 +86,8 @@ def prepare(
 ) -> PreparedData:
     """Features of the candles in three parts that do not overlap, scaled by the first.
 
-    target: "range", "usual" or "direction" (`candle_features`); scaling: a method of
+    target: "usual", "range" or "direction" (`candle_features`). Only for "usual" is a line through
+    the features not enough: above and below the median are both unusual. scaling: a method of
     `FeatureScaler`, fitted on the training rows; window: candles, one day unless given;
     embargo: rows left out between the parts, one window unless given, so that no part has
     seen a candle of another.

@@ -19,7 +19,7 @@ def candles():
 
 @pytest.fixture(scope="module")
 def data(candles):
-    return ql.prepare(candles)
+    return ql.prepare(candles, "range")
 
 
 def test_parts_are_the_chapters_own_steps(candles, data):
@@ -140,7 +140,7 @@ def test_a_trade_is_charged_when_the_position_changes():
 
 def test_a_small_first_layer_rounds_better_at_no_cost():
     """Two bits take half of what they take from He's weights, and the float model is as good."""
-    data = ql.prepare(ql.synthetic_candles(20_000, seed=7))
+    data = ql.prepare(ql.synthetic_candles(20_000, seed=7), "range")
     right, snr = {}, {}
     for init in ("he", "glorot"):
         models = ql.train_seeds(data, init=init)
@@ -158,7 +158,7 @@ def test_one_candle_stretches_the_grid_of_the_inputs_and_a_clip_mends_it():
     candles = ql.synthetic_candles(20_000, seed=7)
     agree = {}
     for scaling in ("log-zscore", "log-clip"):
-        data = ql.prepare(candles, scaling=scaling)
+        data = ql.prepare(candles, "range", scaling)
         assert (np.abs(data.train.x).max() > 15) == (scaling == "log-zscore")
         (model,) = ql.train_seeds(data, seeds=[0])
         exact = model.predict_logits(data.test.x)
@@ -176,7 +176,7 @@ def test_recorded_candles_have_the_same_baselines(recordings, symbol):
     table = np.array([row[:6] for row in rows], float).T
     source = Source("replay", "csv")
     candles = Candles(*table, table[4] * table[5], symbol, "linear", "5", source)
-    data = ql.prepare(candles)
+    data = ql.prepare(candles, "range")
     right = {name: d == data.test.y for name, d in data.baselines.items()}
     logits = ql.seed_logits(ql.train_seeds(data, seeds=range(3)), data.test.x)
     ours = (logits > 0) == data.test.y
@@ -184,3 +184,30 @@ def test_recorded_candles_have_the_same_baselines(recordings, symbol):
     assert low > 1
     mean, low, high = paired_interval(ours, right["logistic regression"], data.test.day)
     assert abs(mean) < 1 and high - low < 3
+
+
+def earned(candles):
+    """Model minus logistic regression and minus the best simple rule, (mean, low, high) each."""
+    data = ql.prepare(candles)
+    logits = ql.seed_logits(ql.train_seeds(data, seeds=range(3)), data.test.x)
+    ours, baselines = (logits > 0) == data.test.y, data.baselines
+    return [
+        paired_interval(ours, baselines[name] == data.test.y, data.test.day)
+        for name in ("logistic regression", data.best_rule)
+    ]
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "ETHUSDT"])
+def test_the_network_earns_its_keep_on_recorded_candles(recordings, symbol):
+    rows = read_csv(recordings / "market" / f"bybit_linear_{symbol}_5m_2025.csv")[-40_000:]
+    table = np.array([row[:6] for row in rows], float).T
+    source = Source("replay", "csv")
+    over_line, over_rule = earned(
+        Candles(*table, table[4] * table[5], symbol, "linear", "5", source)
+    )
+    assert over_line[1] > 3 and over_rule[1] > 0
+
+
+def test_the_network_earns_its_keep_on_simulated_candles():
+    over_line, over_rule = earned(ql.synthetic_candles(40_000, seed=8))
+    assert over_line[1] > 3 and over_rule[1] > 0
