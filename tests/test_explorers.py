@@ -73,6 +73,7 @@ def awkward():
         "channels 1000x apart": rng.normal(size=shape) * np.array([[1e-3], [1e-2], [1], [3]]),
         "constant": np.full(shape, 3.7),
         "zeros": np.zeros(shape),
+        "mostly zeros": np.where(np.arange(256).reshape(shape) % 61 == 3, outlier, 0),
         "one row of zeros": np.vstack([np.zeros(64), rng.normal(size=(3, 64))]),
         "one outlier": outlier,
         "all positive": rng.exponential(size=shape) + 100,
