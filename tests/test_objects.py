@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import quantlab as ql
+from quantlab.market import synthetic_candles
 from quantlab.teach import objects
 
 S = ql.QuantizationScheme
@@ -38,7 +39,12 @@ def corner(**k):
     return objects.Matrix(**({"x": x, "w": w} | k))
 
 
+def candle(**k):
+    return objects.Candle(**({"candles": synthetic_candles(6000, seed=7)} | k))
+
+
 EXAMPLES = {
+    "Candle": candle,
     "Matrix": corner,
     "Clip": lambda **k: objects.Clip(**{"data": series()} | k),
     "Decision": rows,
@@ -112,6 +118,10 @@ REFUSED = [
     ("Matrix", {"w": np.full((4, 3), np.nan)}, "w has 12 NaN values"),
     ("Matrix", {"per": "row"}, "per is 'row'"),
     ("Matrix", {"weights": "free"}, "weights is 'free'"),
+    ("Candle", {"candles": synthetic_candles(100)}, "make 8 of 12 parts; expected 40 to 20,000"),
+    ("Candle", {"every": 1}, "every is 1; expected 2 to 60"),
+    ("Candle", {"show": 500}, "show is 500"),
+    ("Candle", {"bits": 1}, "bits is 1"),
     ("Ruler", {"data": [1.0, np.nan]}, "1 NaN value"),
     ("Ruler", {"data": []}, "data is empty"),
     ("Ruler", {"data": np.ones((2, 2))}, "expected (n,)"),
@@ -272,3 +282,45 @@ def test_matrix_is_the_packages_integer_product(node, tmp_path):
         np.testing.assert_allclose([c["real"] for c in got["cells"]], real, rtol=1e-4, atol=1e-5)
         if o.weights == "symmetric":
             assert all(c["rows"] == 0 == c["both"] for c in got["cells"])
+
+
+def test_candle_codes_are_those_of_the_scaler(node, tmp_path):
+    o, cases = candle(), []
+    for low in (o.low, 0.95 * o.low, o.spec["limits"]["low"][1]):
+        for bits in range(2, 9):
+            o.low, o.bits = low, bits
+            for method in ("minmax", "log-zscore"):
+                cases.append((o.ranges(), method, bits, o.codes(method).astype(int)))
+    sent = [{"x": r, "method": m, "bits": b} for r, m, b, _ in cases]
+    script = """
+      const r = onLevels(floatsOf(c.x), c.method, c.bits);
+      return { codes: [...r.codes], levels: r.levels, crowd: crowd(r.codes, 3) };"""
+    for (ranges, method, bits, codes), got in zip(
+        cases, run(node, tmp_path, o, script, sent), strict=True
+    ):
+        np.testing.assert_array_equal(got["codes"], codes, f"{method} at {bits} bits")
+        others = np.delete(codes, 3)
+        assert got["crowd"]["used"] == len(np.unique(others))
+        assert got["crowd"]["fullest"] == np.bincount(others + 128).max() / len(others)
+        level = np.array(got["levels"])[codes + 2 ** (bits - 1)]
+        step = np.diff(np.log(got["levels"]) if method == "log-zscore" else got["levels"]).max()
+        off = np.log(level) - np.log(ranges) if method == "log-zscore" else level - ranges
+        assert np.abs(off).max() <= 1.01 * step  # the zero point may push an end by half a step
+
+
+def test_candle_pulled_down_takes_codes_from_the_others_under_minmax_only():
+    o = candle()
+    used = {}
+    for method in ("minmax", "log-zscore"):
+        for where, low in zip(("short", "long"), o.spec["limits"]["low"][::-1], strict=True):
+            o.low = low
+            used[method, where] = len(np.unique(np.delete(o.codes(method), o.spec["worst"])))
+    assert used["minmax", "long"] <= used["minmax", "short"] / 2
+    assert used["log-zscore", "long"] >= 0.6 * used["log-zscore", "short"]
+
+
+def test_candle_takes_the_last_candle_as_the_one_that_grows():
+    flat = synthetic_candles(480, seed=1)
+    o = objects.Candle(flat, every=12, show=40)
+    assert o.spec["parts"] == 12 and o.spec["worst"] < 39
+    o._repr_mimebundle_()

@@ -9,6 +9,12 @@ from . import (
     predict as predict,
 )
 from .widgets import ArrayExplorer as ArrayExplorer, GridExplorer as GridExplorer
-from .objects import Clip as Clip, Decision as Decision, Matrix as Matrix, Ruler as Ruler
+from .objects import (
+    Candle as Candle,
+    Clip as Clip,
+    Decision as Decision,
+    Matrix as Matrix,
+    Ruler as Ruler,
+)
 from .predict import Predict as Predict
 from .quiz import Quiz as Quiz

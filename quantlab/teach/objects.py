@@ -17,6 +17,7 @@ from quantlab import _checks
 from quantlab.calibration import choose_params
 from quantlab.error import mse
 from quantlab.integer import quantized_matmul
+from quantlab.market.features import FeatureScaler
 from quantlab.scheme import QuantizationParams, QuantizationScheme
 from quantlab.teach.figures import COLORS, limit_span
 from quantlab.teach.widgets import _CSS, _HERE, _MOST_VALUES, _axes, _Explorer, _module, _one_of
@@ -494,4 +495,119 @@ class Matrix(_Object):
                 ax.text(j, i, str(code), ha="center", va="center", fontsize=9)
             ax.set(xlabel=label, xticks=[], yticks=[])
             ax.grid(False)
+        return figure
+
+
+class Candle(_Object):
+    """A strip of candles with one long wick to pull, and what it does to the levels of all others.
+
+    Below the strip stand the ranges of all candles on one axis with the levels of two scalings:
+    min-max levels follow the longest candle, those of log z-scores stay. A scrubber lets the last
+    candle grow from its parts, as an open candle does. candles: Candles (or anything with open,
+    high, low, close of (n,)), oldest first; every: how many of them make one candle of the strip
+    and are its parts; show: candles in the strip, around the widest. bits 2 to 8.
+    Codes are those of FeatureScaler and choose_params. Traits low (a price), part and bits follow
+    the hand. Raises ValueError for too few candles and bad values. Taught in chapter 13.
+
+    >>> from quantlab.market import synthetic_candles
+    >>> Candle(synthetic_candles(6000, seed=7))
+    Candle(500 candles of 12 parts, longest 8.52 %; 4 bits)
+    """
+
+    _esm = _esm("candle.js")
+    low = tr.Float().tag(sync=True)
+    part = tr.Int(1).tag(sync=True)
+    bits = tr.Int(4, min=2, max=8).tag(sync=True)
+
+    def __init__(
+        self, candles: Any, *, every: int = 12, show: int = 40, bits: int = 4, caption: str = ""
+    ) -> None:
+        me = "Candle"
+        every = _checks.integer(every, me, "every", 2, 60)
+        show = _checks.integer(show, me, "show", 10, 80)
+        names = ("open", "high", "low", "close")
+        fine = np.stack(
+            [_checks.real_array(getattr(candles, k), me, k).astype(np.float64) for k in names], 1
+        )
+        n = len(fine) // every
+        if n < show or n > 20_000:
+            raise ValueError(
+                f"{me}: {len(fine):,} candles make {n:,} of {every} parts; "
+                f"expected {show} to 20,000"
+            )
+        if not (fine > 0).all():
+            raise ValueError(f"{me}: prices must be positive; the lowest is {fine.min():g}")
+        groups = fine[len(fine) - n * every :].reshape(n, every, 4)
+        whole = np.stack(
+            [groups[:, 0, 0], groups[..., 1].max(1), groups[..., 2].min(1), groups[:, -1, 3]], 1
+        )
+        widths = 100 * (whole[:, 1] - whole[:, 2]) / whole[:, 0]
+        worst = int(np.argmax(widths[:-1]))  # the last one grows
+        first = min(max(worst - show // 3, 0), n - show)
+        order = [*range(first, first + show)]
+        if order[-1] != n - 1:  # what the strip ends with is the open candle
+            widths[[order[-1], n - 1]] = widths[[n - 1, order[-1]]]
+        strip, parts = whole[order], groups[order[-1]]
+        long = worst - first
+        body = float(min(strip[long, 0], strip[long, 3]))
+        bottom = min(0.85 * body, float(strip[:, 2].min()))
+        top = float(strip[:, 1].max())
+        self._ranges = np.float32(widths)
+        positive = self._ranges[self._ranges > 0]
+        if positive.size == 0:
+            raise ValueError(f"{me}: no candle has a range; expected prices that move")
+        start = {
+            "low": float(np.float32(strip[long, 2])),
+            "part": max(1, every // 3),
+            "bits": _checks.integer(bits, me, "bits", 2, 8),
+        }
+        most = 100 * (float(strip[long, 1]) - bottom) / float(strip[long, 0])
+        self._long = strip[long]
+        self._worst = worst
+        spec = {
+            "title": "Candle: one long wick and the levels of all",
+            "show": show,
+            "parts": every,
+            "long": long,
+            "worst": worst,
+            "price": [bottom - 0.08 * (top - bottom), top],
+            "span": [
+                float(np.percentile(positive, 0.5)) / 1.5,
+                max(1.3 * most, 1.5 * widths.max()),
+            ],
+            "limits": {"low": [bottom, body]},
+            "choices": {"bits": list(range(2, 9)), "part": list(range(1, every + 1))},
+            "start": start,
+            "caption": caption,
+        }
+        packed = b"".join(np.float32(a).tobytes() for a in (strip, parts, self._ranges))
+        super().__init__(spec=spec, data=packed, **start)
+
+    def ranges(self) -> np.ndarray:
+        """Ranges of all candles in percent, (n,) float32, the long one as it stands."""
+        ranges = self._ranges.copy()
+        high, open_ = (np.float32(self._long[k]) for k in (1, 0))
+        ranges[self._worst] = 100 * (float(high) - self.low) / float(open_)
+        return ranges
+
+    def codes(self, method: str) -> np.ndarray:
+        """Codes of the ranges, scaled by FeatureScaler(method), on a min-max grid, (n,)."""
+        column = self.ranges()[:, None]
+        scaled = FeatureScaler(method).fit(column).transform(column)
+        p = choose_params(scaled, QuantizationScheme.ASYMMETRIC_PER_TENSOR, self.bits)
+        return quantize(scaled, p).codes.ravel()
+
+    def __repr__(self) -> str:
+        return (
+            f"Candle({len(self._ranges):,} candles of {self.spec['parts']} parts, longest "
+            f"{self.ranges()[self._worst]:.3g} %; {self.bits} bits)"
+        )
+
+    def figure(self) -> Figure:
+        """The still: how many candles share each code, under both scalings."""
+        figure, axes = _axes(2.6, ncols=2)
+        edges = np.arange(2**self.bits + 1) - 2 ** (self.bits - 1) - 0.5
+        for ax, method in zip(axes, ("minmax", "log-zscore"), strict=True):
+            ax.hist(self.codes(method), edges, color=COLORS["quantized"])
+            ax.set(xlabel=f"code after {method}", ylabel="candles")
         return figure

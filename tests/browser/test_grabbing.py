@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from harness import CONTRAST, WIDE, visit, write_page
 
+from quantlab.market import synthetic_candles
 from quantlab.teach import objects
 
 DRAWING = """ql => [...ql.querySelectorAll('.ql-board, .ql-stats, .ql-card')]
@@ -41,6 +42,7 @@ OBJECTS = {
     "ruler, asymmetric": lambda: objects.Ruler(series() + 0.3, scheme="asymmetric", bits=4),
     "clip": lambda: objects.Clip(series()),
     "decision": decision,
+    "candle": lambda: objects.Candle(synthetic_candles(6000, seed=7)),
     "matrix": lambda: objects.Matrix([[0.5, 1.2], [0.1, 0.9]], [[0.3, -0.9], [1.4, 0.2]]),
 }
 every = pytest.mark.parametrize("name", OBJECTS)
