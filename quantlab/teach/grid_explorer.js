@@ -91,7 +91,7 @@ function paint(spec, m, point, { pinned, along, guess }, w, h) {
   return p;
 }
 
-function legend(spec, m, { pinned, along, guess }) {
+function legend(m, { pinned, along, guess }) {
   const keys = [["ql-quantized", "this setting"]];
   if (m.low && m.high) keys.push(["ql-band", "interval"]);
   if (along) keys.push(["ql-ghost", `other ${along}`]);
@@ -183,7 +183,7 @@ function render({ model, el }) {
     const other = pinned && Number.isFinite(m.values[at(spec, pinned)]) ? `; pinned: ${withUnit(number(m.values[at(spec, pinned)], 4), m.unit)}` : "";
     const sentence = `${where}: ${m.name} ${found}${sure}${other}.`;
     ui.status.textContent = sentence[0].toUpperCase() + sentence.slice(1);
-    frame.explain(`${m.name} against ${spec.x}`, legend(spec, m, marks));
+    frame.explain(`${m.name} against ${spec.x}`, legend(m, marks));
     frame.show(paint(spec, m, point, marks, frame.width, frame.height), `${m.name} against ${spec.x}; ${found} at ${where}`);
     ui.stats.replaceChildren(table(spec, measures, point, m, pinned));
   };
