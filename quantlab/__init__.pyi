@@ -17,7 +17,9 @@ from .tensor import (
     ste_gradient as ste_gradient,
 )
 from .integer import (
+    PackedWeights as PackedWeights,
     fixed_point_multiplier as fixed_point_multiplier,
+    pack_weights as pack_weights,
     quantized_matmul as quantized_matmul,
     requantize as requantize,
 )

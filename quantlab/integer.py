@@ -5,6 +5,7 @@ Taught in chapter 9.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -83,9 +84,80 @@ def _integers(a: Any, function: str, name: str, low: int, high: int) -> np.ndarr
     return array
 
 
+@dataclass(frozen=True, eq=False)
+class PackedWeights:
+    """Weights (K, N) of a product, copied once into the order in which the kernels read them.
+
+    Made by `pack_weights`; taken by `quantized_matmul` and by the layers of `nn`.
+    Taught in chapter 9.
+    """
+
+    weights: QuantizedTensor
+    _codes: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        w, me = self.weights, "pack_weights"
+        if not isinstance(w, QuantizedTensor) or w.ndim != 2:
+            got = w.shape if isinstance(w, QuantizedTensor) else type(w).__name__
+            raise ValueError(f"{me}: w is {got}; expected a QuantizedTensor of two axes (K, N)")
+        p, blocked = w.params, w.params.block_size is not None
+        if p.axis is not None and p.axis % 2 != (0 if blocked else 1):
+            what = f"blocks of {p.block_size}" if blocked else "scales"
+            raise ValueError(
+                f"{me}: w (K, N) has {what} along axis {p.axis}; expected one scale, "
+                "one per column (axis 1), or blocks along axis 0; transpose it, or dequantize first"
+            )
+        groups = None
+        if blocked:
+            if p.zero_point.any() or w.codes.itemsize > 1 or w.codes.max() > 127:
+                raise ValueError(f"{me}: blocks take symmetric codes that fit int8; got {p}")
+            groups = p.scale.shape[0]
+        codes = w.codes.astype(np.int8) if blocked else w.codes
+        object.__setattr__(self, "_codes", kernels.pack_weights(codes, groups))
+
+    def __reduce__(self) -> tuple:
+        return pack_weights, (self.weights,)  # another process may read in another order
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, N)."""
+        return self.weights.shape
+
+    def product(self, x: QuantizedTensor) -> np.ndarray:
+        """x @ weights in real values, float32 (M, N): exact integer sums, then their scales.
+
+        x (M, K): one scale; with blocks, unsigned codes of up to 8 bits. The blocks are added in
+        float32 from first to last. Raises ValueError as `quantized_matmul` does.
+        """
+        p = self.weights.params
+        if p.block_size is None:
+            return quantized_matmul(x, self).astype(np.float32) * (x.params.scale * p.scale)
+        _check_inputs(x, self.weights, me := "PackedWeights.product")
+        check_room(x.params, p, p.block_size, me)
+        if x.codes.dtype != np.uint8:
+            raise ValueError(f"{me}: x has codes of {x.codes.dtype}; blocks take uint8")
+        zero, scale = int(x.params.zero_point), x.params.scale * p.scale
+        return kernels.grouped_matmul(np.ascontiguousarray(x.codes), self._codes, scale, zero)
+
+
+def pack_weights(w: QuantizedTensor) -> PackedWeights:
+    """Copy weights (K, N) once into the order in which the kernels of this machine read them.
+
+    Pays from the second product on. w: one scale, one per column (axis 1), or blocks along K
+    (axis 0); a layer with weights (out, in) packs w.T. Codes of 4 bits stay two in a byte.
+    Raises ValueError for other granularities. Taught in chapter 9.
+
+    >>> w = QuantizedTensor(np.array([[2], [5]], np.int8), QuantizationParams(1, 0))
+    >>> x = QuantizedTensor(np.array([[7, 3]], np.uint8), QuantizationParams(1, 3, signed=False))
+    >>> quantized_matmul(x, pack_weights(w)).tolist()
+    [[8]]
+    """
+    return PackedWeights(w)
+
+
 def quantized_matmul(
     x: QuantizedTensor,
-    w: QuantizedTensor,
+    w: QuantizedTensor | PackedWeights,
     out: QuantizationParams | None = None,
     *,
     bias: Any = None,
@@ -93,8 +165,9 @@ def quantized_matmul(
     """Integer product of codes, (M, K) @ (K, N): int32 accumulators with zero points removed.
 
     x: one scale. w: one scale, or one per column (axis 1), so a layer with weights (out, in)
-    calls quantized_matmul(x, w.T). bias: integers (N,) in units of scale_x * scale_w. With
-    `out` (one scale) the accumulators are requantized, and a QuantizedTensor comes back.
+    calls quantized_matmul(x, w.T); weights that serve more than once come from `pack_weights`.
+    bias: integers (N,) in units of scale_x * scale_w. With `out` (one scale) the accumulators are
+    requantized, and a QuantizedTensor comes back.
     Raises ValueError for shapes or granularities that do not fit, and where K (and the bias)
     could overflow the accumulator: K abs(x code) abs(w code) must stay below 2**31.
     Source: arXiv 1712.05877, ONNX QLinearMatMul. Taught in chapter 9.
@@ -105,23 +178,21 @@ def quantized_matmul(
     [[8]]
     """
     me = "quantized_matmul"
-    _check_operands(x, w, me)
+    w, packed = (w.weights, w._codes) if isinstance(w, PackedWeights) else (w, None)
+    _check_inputs(x, w, me)
+    _check_weights(w, me)
     (_, k), (_, n) = x.shape, w.shape
     bias = (
         np.zeros(n, np.int32) if bias is None else _integers(bias, me, "bias", -(2**31), 2**31 - 1)
     )
     if bias.shape != (n,):
         raise ValueError(f"{me}: bias has shape {bias.shape}; expected ({n},)")
-    term = _largest(x.params) * _largest(w.params)
-    room = 2**31 - 1 - int(np.abs(bias.astype(np.int64)).max())
-    if k * term > room:
-        raise ValueError(
-            f"{me}: K = {k} products of up to {term:,} can overflow the int32 "
-            f"accumulator; split K into parts of at most {room // term:,}"
-        )
+    check_room(x.params, w.params, k, me, int(np.abs(bias.astype(np.int64)).max()))
     w_zero = np.broadcast_to(w.params.zero_point, (n,)).astype(np.int32)
-    codes = np.ascontiguousarray(x.codes), w.codes  # w.T of a layer is packed as it lies
-    acc = kernels.integer_matmul(*codes, int(x.params.zero_point), w_zero) + bias.astype(np.int32)
+    codes = w.codes if packed is None or x.codes.itemsize > 1 else packed
+    acc = kernels.integer_matmul(
+        np.ascontiguousarray(x.codes), codes, int(x.params.zero_point), w_zero
+    ) + bias.astype(np.int32)
     if out is None:
         return acc
     if out.axis is not None or out.is_binary:
@@ -131,7 +202,7 @@ def quantized_matmul(
     return QuantizedTensor(requantize(acc, m, shift, int(out.zero_point), out.qmin, out.qmax), out)
 
 
-def _check_operands(x: QuantizedTensor, w: QuantizedTensor, me: str) -> None:
+def _check_inputs(x: QuantizedTensor, w: QuantizedTensor, me: str) -> None:
     for a, name in ((x, "x"), (w, "w")):
         if not isinstance(a, QuantizedTensor):
             raise ValueError(f"{me}: {name} is {type(a).__name__}; expected a QuantizedTensor")
@@ -142,12 +213,27 @@ def _check_operands(x: QuantizedTensor, w: QuantizedTensor, me: str) -> None:
             f"{me}: x has scales along axis {x.params.axis}; expected one for the "
             "tensor, because one accumulator adds up a whole row"
         )
+
+
+def _check_weights(w: QuantizedTensor, me: str) -> None:
     p = w.params
     if p.axis is not None and (p.axis % 2 != 1 or p.block_size is not None):
         what = f"blocks of {p.block_size}" if p.block_size else "scales"
         raise ValueError(
             f"{me}: w has {what} along axis {p.axis}; expected one scale for the "
             "tensor or one per column (axis 1); transpose it, or dequantize first"
+        )
+
+
+def check_room(
+    x: QuantizationParams, w: QuantizationParams, k: int, me: str, bias: int = 0
+) -> None:
+    """Raise ValueError if k products of codes of x and w, and the bias, could leave int32."""
+    term, room = _largest(x) * _largest(w), 2**31 - 1 - bias
+    if k * term > room:
+        raise ValueError(
+            f"{me}: K = {k} products of up to {term:,} can overflow the int32 "
+            f"accumulator; split K into parts of at most {room // term:,}"
         )
 
 

@@ -1,12 +1,7 @@
 """Compiled models: integers bit for bit those of the layers, floats to float32 rounding.
 
-Every path in a process of its own: this file, started as a script.
+A process has one path; test_kernel_paths.py runs this file on all of them.
 """
-
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +9,7 @@ import pytest
 import quantlab as ql
 from quantlab.kernels import reference
 from quantlab.nn import QuantizedModel
-from quantlab.nn.compiled import _one_by_one
+from quantlab.nn.compiled import _fits, _one_by_one
 from quantlab.nn.layers import BinaryLinearLayer
 
 RNG = np.random.default_rng(0)
@@ -40,8 +35,9 @@ def binary(model, x):
 def compare(model, x, exact, close=1e-4):
     predict, steps = model.compile(), _one_by_one(model.layers)
     got, wanted = predict.rows(x), steps.rows(x)
-    single = np.array([predict(row) for row in x], np.float32).reshape(got.shape)
-    assert got.dtype == np.float32
+    single = np.array([predict(row) for row in x], np.float32)
+    simulated = model.predict_logits(x)
+    assert got.dtype == np.float32 and got.shape == single.shape == simulated.shape
     if exact:
         assert got.tobytes() == wanted.tobytes() == single.tobytes()
     scale = np.abs(wanted).max()
@@ -50,11 +46,10 @@ def compare(model, x, exact, close=1e-4):
     for other in (got, single):
         np.testing.assert_allclose(other, wanted, rtol=0, atol=close * scale)
     # float32 in another order moves a value across a tie now and then: one step of a grid
-    simulated = model.predict_logits(x).reshape(got.shape)
     np.testing.assert_allclose(got, simulated, rtol=0, atol=0.02 * scale)
 
 
-def check_integers():
+def test_integers():
     for sizes in ((12, 64, 32, 1), (1, 1), (7, 130, 9, 5), (33, 5, 2, 1)):
         model, x = network(*sizes)
         for options in (
@@ -73,30 +68,30 @@ def group_by_group(model, x):
         codes = ql.quantize(x, layer.activation).codes
         w, step = layer.weight.codes, layer.activation.scale * layer.weight.params.scale
         zero = int(layer.activation.zero_point)
-        x = reference.grouped_matmul(codes, w.astype(np.int8), step, zero) + layer.bias
+        x = reference.grouped_matmul(codes, w.astype(np.int8).T, step.T, zero) + layer.bias
         logits, x = x, np.maximum(x, 0)
     return logits
 
 
-def check_groups():
+def test_groups():
     for sizes, block in (((24, 40, 16, 3), 8), ((30, 20, 1), 10)):
         model, x = network(*sizes)
         for bits in (4, 8):
             quantized = ql.post_training_quantize(model, x[1:], bits, block_size=block)
             compare(quantized, x, exact=False, close=0.02)
-            if ql.kernels.path() in ("avx2", "avx512"):
-                rows = quantized.compile().rows  # outlives the function it came with
-                assert (rows(x) == group_by_group(quantized, x)).all()
+            rows = quantized.compile().rows  # outlives the function it came with
+            got = rows(x)
+            assert (got == group_by_group(quantized, x).reshape(got.shape)).all()
 
 
-def check_floats():
+def test_floats():
     for sizes in ((12, 64, 32, 1), (5, 3), (100, 70, 1)):
         model, x = network(*sizes)
         compare(model, x, exact=False)
         compare(ql.post_training_quantize(model, None, 4, None), x, exact=False)
 
 
-def check_binary():
+def test_binary():
     for sizes in ((12, 64, 32, 1), (65, 70, 3)):
         model, x = network(*sizes)
         both = binary(model, x)
@@ -105,8 +100,8 @@ def check_binary():
         compare(both, x[1:], exact=False, close=0.02)
 
 
-def check_large_layers():
-    model, x = network(600, 300, 2)  # loops, not unrolled; more bytes than are left unprefetched
+def test_large_layers():
+    model, x = network(600, 300, 2)  # more bytes than are left unprefetched
     compare(ql.post_training_quantize(model, x[1:]), x, exact=True)
     compare(model, x, exact=False)
     model, x = network(700, 400, 3)  # layer by layer
@@ -114,7 +109,7 @@ def check_large_layers():
     compare(ql.post_training_quantize(model, x[1:], 4, block_size=100), x, exact=False, close=0.02)
 
 
-def check_refusals():
+def test_refusals():
     model, x = network(3, 4, 1)
     asymmetric = ql.QuantizationScheme.ASYMMETRIC_PER_CHANNEL
     for options, reason in (
@@ -128,26 +123,49 @@ def check_refusals():
         model.compile()(np.zeros(4, np.float32))
 
 
-CHECKS = {name: f for name, f in globals().items() if name.startswith("check_")}
+def wide(width, code=127):
+    """A layer of one output whose accumulator grows by 255 * code with each input."""
+    grid = ql.QuantizationParams(1 / 255, 0, signed=False)
+    codes = np.full((1, width), code, np.int8)
+    weight = ql.QuantizedTensor(codes, ql.QuantizationParams(1 / 127, 0))
+    return ql.QuantizedLinearLayer(weight, np.zeros(1, np.float32), grid)
 
 
-@pytest.mark.parametrize("path", ql.kernels.available())
-def test_compiled_models(path):
-    done = subprocess.run(
-        [sys.executable, __file__],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        env={**os.environ, "QUANTLAB_KERNELS": path},
-        check=False,
-        cwd=Path(__file__).parent,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [path, *CHECKS]
+def test_no_accumulator_overflows_in_silence():
+    for width in (65_000, 70_000):  # 255 * 128 * 65,793 is the last that int32 is sure to hold
+        model = QuantizedModel([wide(width)], ql.TradingModel((width, 1)))
+        x = np.ones(width, np.float32)
+        if width == 65_000:
+            assert model.compile()(x) == pytest.approx(width, rel=1e-4)
+            assert model.compile().rows(x[None])[0] == pytest.approx(width, rel=1e-4)
+            continue
+        with pytest.raises(ValueError, match=r"K = 70000 products .* can overflow the int32"):
+            model.compile()
+        with pytest.raises(ValueError, match="split K into parts"):
+            model.layers[0].integer_forward(x[None])
 
 
-if __name__ == "__main__":
-    print(ql.kernels.path())
-    for name, check in CHECKS.items():
-        check()
-        print(name)
+def test_a_network_becomes_one_function_only_while_that_is_short():
+    vector = ql.kernels.path() in ("avx2", "avx512")
+    for sizes, short in (((12, 64, 32, 1), 1), ((1024, 8, 1), 1), ((1025, 1), 0), ((20_000, 1), 0)):
+        model, x = network(*sizes)
+        quantized = ql.post_training_quantize(model, x[1:])
+        assert _fits(quantized.layers) == _fits(model.layers) == bool(vector and short)
+        if not short:
+            compare(quantized, x, exact=True)
+
+
+def test_values_that_are_not_finite_are_refused():
+    model, x = network(12, 64, 32, 1)
+    two, _ = network(12, 5, 2)
+    for m in (model, two, ql.post_training_quantize(model, x[1:])):
+        predict = m.compile()
+        for bad in (np.nan, np.inf, -np.inf):
+            for at in (0, 11):
+                row = x[1].copy()
+                row[at] = bad
+                with pytest.raises(ValueError, match=r"NaN|infinite"):
+                    predict(row)
+                with pytest.raises(ValueError, match=r"NaN|infinite"):
+                    predict.rows(np.stack([x[1], row]))
+        assert np.isfinite(predict(x[1])).all()

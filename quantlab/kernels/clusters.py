@@ -1,9 +1,8 @@
 """Numba twins of one-dimensional k-means: sums by bin, and the exact cuts."""
 
 import numpy as np
-from numba import njit
 
-_jit = njit(cache=True, error_model="numpy")
+from quantlab.kernels.paths import jit
 
 
 def bin_sums(x, low, density, counts, sums):
@@ -14,7 +13,7 @@ def bin_sums(x, low, density, counts, sums):
     return counts, sums
 
 
-@_jit
+@jit
 def _bin_sums(x, low, density, counts, sums, at):
     last = np.int32(counts.size - 1)
     for start in range(0, x.size, at.size):
@@ -26,7 +25,7 @@ def _bin_sums(x, low, density, counts, sums, at):
             sums[at[i]] += x[start + i]
 
 
-@_jit
+@jit
 def _cluster_cost(mass, first, second, i, j):
     s = first[j] - first[i]
     return max((second[j] - second[i]) - s * s / (mass[j] - mass[i]), 0.0)
@@ -48,7 +47,7 @@ def kmeans_cuts(mass, first, second, k):
     return cuts
 
 
-@_jit
+@jit
 def _kmeans_cuts(mass, first, second, begins, costs, pending, cuts):
     # begins (k, n + 1), costs (2, n + 1): the last clusters and the one before, in turn
     n, k = mass.size - 1, cuts.size - 1
@@ -71,7 +70,7 @@ def _kmeans_cuts(mass, first, second, begins, costs, pending, cuts):
         cuts[c] = begins[c, cuts[c + 1]]
 
 
-@_jit
+@jit
 def _add_cluster(mass, first, second, c, lowest, previous, best, begin, pending):
     # best[j], begin[j] for j = lowest..n: halve the j, then the beginnings that remain. Rows of
     # pending: from and to which j, from and to which beginning

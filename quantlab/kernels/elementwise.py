@@ -6,26 +6,23 @@ Float32 throughout and no fastmath: a reordered or fused operation would change 
 """
 
 import numpy as np
-from numba import njit
 
 from quantlab.kernels import reference
-
-# Python's division would test every scale for zero, and no loop with a test vectorizes
-_jit = njit(cache=True, error_model="numpy")
+from quantlab.kernels.paths import jit
 
 
-@_jit
-def row_of(scale, a, b):
+@jit
+def _row(scale, a, b):
     # row (a, b) of scales of shape (A or 1, B or 1, C or 1)
     return scale[a if scale.shape[0] > 1 else 0, b if scale.shape[1] > 1 else 0]
 
 
-@_jit
+@jit
 def quantize(x, scale, zero_point, qmin, qmax, out):
     low, high = np.float32(qmin), np.float32(qmax)
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s, z = row_of(scale, a, b), row_of(zero_point, a, b)
+            s, z = _row(scale, a, b), _row(zero_point, a, b)
             if s.size == 1:
                 _quantize_shared(x[a, b], s[0], np.float32(z[0]), low, high, out[a, b])
             else:
@@ -33,23 +30,23 @@ def quantize(x, scale, zero_point, qmin, qmax, out):
     return out
 
 
-@_jit
+@jit
 def _quantize_shared(x, s, z, low, high, out):
     for i in range(x.size):
         out[i] = np.int32(min(max(np.rint(x[i] / s) + z, low), high))
 
 
-@_jit
+@jit
 def _quantize_columns(x, s, z, low, high, out):
     for i in range(x.size):
         out[i] = np.int32(min(max(np.rint(x[i] / s[i]) + np.float32(z[i]), low), high))
 
 
-@_jit
+@jit
 def dequantize(codes, scale, zero_point, out):
     for a in range(codes.shape[0]):
         for b in range(codes.shape[1]):
-            s, z = row_of(scale, a, b), row_of(zero_point, a, b)
+            s, z = _row(scale, a, b), _row(zero_point, a, b)
             if s.size == 1:
                 _dequantize_shared(codes[a, b], s[0], z[0], out[a, b])
             else:
@@ -57,24 +54,24 @@ def dequantize(codes, scale, zero_point, out):
     return out
 
 
-@_jit
+@jit
 def _dequantize_shared(codes, s, z, out):
     for i in range(codes.size):
         out[i] = np.float32(np.int32(np.int32(codes[i]) - z)) * s
 
 
-@_jit
+@jit
 def _dequantize_columns(codes, s, z, out):
     for i in range(codes.size):
         out[i] = np.float32(np.int32(np.int32(codes[i]) - z[i])) * s[i]
 
 
-@_jit
+@jit
 def fake_quantize(x, scale, zero_point, qmin, qmax, out):
     low, high = np.float32(qmin), np.float32(qmax)
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s, z = row_of(scale, a, b), row_of(zero_point, a, b)
+            s, z = _row(scale, a, b), _row(zero_point, a, b)
             if s.size == 1:
                 _fake_shared(x[a, b], s[0], np.float32(z[0]), low, high, out[a, b])
             else:
@@ -82,25 +79,25 @@ def fake_quantize(x, scale, zero_point, qmin, qmax, out):
     return out
 
 
-@_jit
+@jit
 def _fake_shared(x, s, z, low, high, out):
     for i in range(x.size):
         out[i] = (min(max(np.rint(x[i] / s) + z, low), high) - z) * s
 
 
-@_jit
+@jit
 def _fake_columns(x, s, z, low, high, out):
     for i in range(x.size):
         zero = np.float32(z[i])
         out[i] = (min(max(np.rint(x[i] / s[i]) + zero, low), high) - zero) * s[i]
 
 
-@_jit
+@jit
 def inside(x, scale, zero_point, qmin, qmax, out):
     low, high = np.float32(qmin), np.float32(qmax)
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s, z, row, ok = row_of(scale, a, b), row_of(zero_point, a, b), x[a, b], out[a, b]
+            s, z, row, ok = _row(scale, a, b), _row(zero_point, a, b), x[a, b], out[a, b]
             if s.size == 1:
                 step, zero = s[0], np.float32(z[0])
                 for i in range(row.size):
@@ -114,8 +111,8 @@ def inside(x, scale, zero_point, qmin, qmax, out):
 
 
 # Squares may be added in any order; nothing that decides about a code is a sum.
-@njit(cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
-def sums_divided(x, s, z, low, high):
+@jit(fastmath={"reassoc", "contract", "nsz"})
+def _sums(x, s, z, low, high):
     # x (n,), s and z (1,) or (n,): sums of squares of error and of x, and how many saturate
     noise, power, beyond, own = np.float32(0), np.float32(0), np.int32(0), 1 if s.size > 1 else 0
     for i in range(x.size):
@@ -129,22 +126,22 @@ def sums_divided(x, s, z, low, high):
     return noise, power, beyond
 
 
-@_jit
+@jit
 def measure(x, scale, zero_point, qmin, qmax):
     low, high = np.float32(qmin), np.float32(qmax)
     noise, power, beyond = 0.0, 0.0, 0
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s, z, row = row_of(scale, a, b), row_of(zero_point, a, b), x[a, b]
+            s, z, row = _row(scale, a, b), _row(zero_point, a, b), x[a, b]
             for i in range(0, row.size, 2048):
                 if s.size > 1:
-                    s, z = row_of(scale, a, b)[i : i + 2048], row_of(zero_point, a, b)[i : i + 2048]
-                e, p, n = sums_divided(row[i : i + 2048], s, z, low, high)
+                    s, z = _row(scale, a, b)[i : i + 2048], _row(zero_point, a, b)[i : i + 2048]
+                e, p, n = _sums(row[i : i + 2048], s, z, low, high)
                 noise, power, beyond = noise + e, power + p, beyond + n
     return noise, power, beyond
 
 
-@_jit
+@jit
 def minmax(x):
     # x (n,) float32, no NaN. Floats compare like integers if negative ones are turned around, and
     # minima of integers are taken many at a time
@@ -156,7 +153,7 @@ def minmax(x):
     return ends[0], ends[1]
 
 
-@_jit
+@jit
 def _turn(v):
     return np.int32(v ^ ((v >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
@@ -168,11 +165,11 @@ def nearest_level(x, scale, thresholds, out):
     return out
 
 
-@_jit
+@jit
 def _nearest_level(x, scale, thresholds, ratio, count, out):
     for a in range(x.shape[0]):
         for b in range(x.shape[1]):
-            s = row_of(scale, a, b)
+            s = _row(scale, a, b)
             stride = 1 if s.size > 1 else 0
             for start in range(0, x.shape[2], 512):  # a piece that stays in the nearest cache
                 row, levels = x[a, b, start : start + 512], out[a, b, start : start + 512]
@@ -184,7 +181,7 @@ def _nearest_level(x, scale, thresholds, ratio, count, out):
                     levels[i] = count[i]
 
 
-@_jit
+@jit
 def _count_below(v, thresholds, count):
     # all thresholds, without a branch: several in one instruction, faster than a search
     for i in range(v.size):
@@ -195,11 +192,11 @@ def _count_below(v, thresholds, count):
             count[i] += np.int32(v[i] > t)
 
 
-@_jit
+@jit
 def lookup(codes, scale, levels, out):
     for a in range(codes.shape[0]):
         for b in range(codes.shape[1]):
-            s = row_of(scale, a, b)
+            s = _row(scale, a, b)
             own = 1 if s.size > 1 else 0
             for i in range(codes.shape[2]):
                 out[a, b, i] = levels[codes[a, b, i]] * s[own * i]

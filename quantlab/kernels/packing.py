@@ -1,7 +1,8 @@
 """Numba twins of the bitstream: a small buffer of bits that fills and drains by bytes."""
 
 import numpy as np
-from numba import njit
+
+from quantlab.kernels.paths import jit
 
 
 def pack(codes, bits):
@@ -11,7 +12,7 @@ def pack(codes, bits):
     return out
 
 
-@njit(cache=True)
+@jit
 def _pack(codes, bits, out):
     mask = np.int64((1 << bits) - 1)
     pending, held, at = np.int64(0), 0, 0
@@ -33,7 +34,7 @@ def unpack(buffer, bits, signed, out):
     return out
 
 
-@njit(cache=True)
+@jit
 def _unpack(buffer, bits, signed, out):
     mask = np.int64((1 << bits) - 1)
     sign = np.int64(1 << (bits - 1)) if signed else np.int64(0)

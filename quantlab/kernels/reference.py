@@ -69,14 +69,20 @@ def integer_matmul(x, w, x_zero, w_zero):
 
 
 def grouped_matmul(x, w, scale, x_zero):
-    # x (M, K) uint8, w (N, K) int8 codes -8..7, scale (N, groups) float32 -> (M, N) float32;
-    # a group's int32 sum is exact, the groups are added in float32 from first to last
-    out, size = np.zeros((x.shape[0], w.shape[0]), np.float32), w.shape[1] // scale.shape[1]
-    for g in range(scale.shape[1]):
+    # x (M, K) uint8, w (K, N) int8, scale (groups, N) float32 -> (M, N) float32; the int32 sum of
+    # a group is exact, the groups are added in float32 from first to last
+    out, size = np.zeros((x.shape[0], w.shape[1]), np.float32), w.shape[0] // scale.shape[0]
+    for g, step in enumerate(scale):
         part = slice(g * size, (g + 1) * size)
-        sums = (x[:, part].astype(np.int32) - np.int32(x_zero)) @ w[:, part].T.astype(np.int32)
-        out += sums.astype(np.float32) * scale[:, g]
+        sums = (x[:, part].astype(np.int32) - np.int32(x_zero)) @ w[part].astype(np.int32)
+        out += sums.astype(np.float32) * step
     return out
+
+
+def pack_weights(w, groups=None):
+    # w (K, N) codes -> the same for integer_matmul, or with groups for grouped_matmul, in the
+    # order in which the products of a path read them; here as they are
+    return np.array(w)
 
 
 def requantize(acc, multiplier, shift, zero_point, qmin, qmax, out):

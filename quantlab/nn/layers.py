@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from quantlab import _checks
 from quantlab.binary import BinaryTensor, binarize, xnor_matmul
 from quantlab.calibration import choose_params
-from quantlab.integer import quantized_matmul
+from quantlab.integer import PackedWeights, pack_weights, quantized_matmul
 from quantlab.scheme import QuantizationParams, QuantizationScheme
 from quantlab.tensor import QuantizedTensor, dequantize, fake_quantize, quantize
 
@@ -183,6 +184,11 @@ class QuantizedLinearLayer:
             total += 4 + np.dtype(self.activation.code_dtype).itemsize  # scale, zero point
         return total
 
+    @cached_property
+    def packed(self) -> PackedWeights:
+        """The weights (in, out), packed once for integer products."""
+        return pack_weights(self.weight.T)
+
     def input_params(self, x: np.ndarray) -> QuantizationParams | None:
         """Return the grid of inputs x (rows, in): one, one a row if dynamic, None if there is none.
 
@@ -227,13 +233,12 @@ class QuantizedLinearLayer:
             )
         codes = quantize(x, params)
         if not self.dynamic:
-            accumulators = quantized_matmul(codes, self.weight.T)  # (rows, out) int32
-            scale = params.scale * self.weight.params.scale  # () or (out,)
-        else:  # each row has its own zero point: take it off after the product
-            plain = replace(params, scale=1.0, zero_point=0, axis=None)
-            accumulators = quantized_matmul(QuantizedTensor(codes.codes, plain), self.weight.T)
-            accumulators = accumulators - params.zero_point[:, None] * weight_sums(self.weight)
-            scale = params.scale[:, None] * self.weight.params.scale
+            return self.packed.product(codes) + self.bias
+        # each row has its own zero point: take it off after the product
+        plain = replace(params, scale=1.0, zero_point=0, axis=None)
+        accumulators = quantized_matmul(QuantizedTensor(codes.codes, plain), self.packed)
+        accumulators = accumulators - params.zero_point[:, None] * weight_sums(self.weight)
+        scale = params.scale[:, None] * self.weight.params.scale
         return accumulators.astype(np.float32) * scale + self.bias
 
 

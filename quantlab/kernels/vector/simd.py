@@ -10,13 +10,11 @@ The functions below write LLVM IR: `b` is the builder, everything else are IR va
 
 import llvmlite.ir as ir
 import numpy as np
-from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
-from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
-from quantlab.kernels import compiled_features, path
+from quantlab.kernels.paths import compiled_features, path
 
 path()  # chosen first: it may hide features from Numba
 WIDE = {"avx512f", "avx512bw", "avx512vl", "avx512vnni"} <= compiled_features()
@@ -26,7 +24,6 @@ VNNI = WIDE or "avxvnni" in compiled_features()  # four products of bytes in one
 I8, I16, I32, I64, F32 = *(ir.IntType(n) for n in (8, 16, 32, 64)), ir.FloatType()
 BYTES, SHORTS = ir.VectorType(I8, 4 * LANES), ir.VectorType(I16, 2 * LANES)
 INTS, FLOATS = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES)
-WORDS = ir.VectorType(I64, LANES // 2)
 
 
 def aligned(array):
@@ -54,11 +51,6 @@ def splat(b, scalar, vector):
     return b.shuffle_vector(first, nothing, same(ir.VectorType(I32, vector.count), 0))
 
 
-def shuffle(b, x, y, lanes):
-    """The named lanes of x and y, counted through both."""
-    return b.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, len(lanes)), list(lanes)))
-
-
 def call(b, name, result, *args):
     """Call an LLVM intrinsic by its name."""
     kind = ir.FunctionType(result, [a.type for a in args])
@@ -82,16 +74,15 @@ def load(b, pointer, kind):
     return b.load(b.bitcast(pointer, kind.as_pointer()), align=1)
 
 
-def store(b, value, pointer, past=False):
-    """past: beyond the caches, in whole registers.
+def store(b, value, pointer):
+    b.store(value, b.bitcast(pointer, value.type.as_pointer()), align=1)
 
-    An ordinary store first reads the line that it will overwrite. To go past the caches pays only
-    beyond the last of them: what is read again soon must not be thrown out.
-    """
-    place = b.bitcast(pointer, value.type.as_pointer())
-    write = b.store(value, place, align=4 * LANES if past else 1)
-    if past:
-        write.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(I32, 1)]))
+
+def load_first(b, pointer, count):
+    """LANES floats, of which only the first `count` are read and the others are 0."""
+    mask = ir.Constant(ir.VectorType(ir.IntType(1), LANES), [n < count for n in range(LANES)])
+    name, place = f"llvm.masked.load.v{LANES}f32.p0", b.bitcast(pointer, FLOATS.as_pointer())
+    return call(b, name, FLOATS, place, ir.Constant(I32, 4), mask, same(FLOATS, 0.0))
 
 
 def store_first(b, value, pointer, count):
@@ -206,15 +197,9 @@ def store_tile(b, rows, row_step, pointer, left):
     )
 
 
-def add_lanes(b, vector, add):
-    """Sum of all lanes as a tree: the first half plus the second half, until one is left."""
-    while vector.type.count > 1:
-        half = vector.type.count // 2
-        vector = add(
-            shuffle(b, vector, vector, range(half)),
-            shuffle(b, vector, vector, range(half, 2 * half)),
-        )
-    return b.extract_element(vector, ir.Constant(I32, 0))
+def popcount(b, ints):
+    """How many bits are set, in each lane."""
+    return call(b, f"llvm.ctpop.v{LANES}i32", INTS, ints)
 
 
 def nearest(b, floats):
@@ -223,47 +208,6 @@ def nearest(b, floats):
         rest = same(INTS, 0), ir.Constant(I16, -1), ir.Constant(I32, 4)  # all lanes, usual rounding
         return call(b, "llvm.x86.avx512.mask.cvtps2dq.512", INTS, floats, *rest)
     return call(b, "llvm.x86.avx.cvt.ps2dq.256", INTS, floats)
-
-
-def join(b, vectors):
-    """Vectors one after the other in one; as many as a power of two."""
-    while len(vectors) > 1:
-        many = range(2 * vectors[0].type.count)
-        vectors = [
-            shuffle(b, *pair, many) for pair in zip(vectors[::2], vectors[1::2], strict=True)
-        ]
-    return vectors[0]
-
-
-def to_bytes(b, four, zero, ends):
-    """Four registers of int32, plus zero, between two ends, as one register of unsigned bytes.
-
-    The packs saturate, and work within 16 bytes: their groups of four are put in order at last.
-    """
-    family = "avx512.{}.512" if WIDE else "avx2.{}"
-
-    def pack(how, kind, x, y):
-        return call(b, "llvm.x86." + family.format(how), kind, x, y)
-
-    offset = splat(b, b.trunc(zero, I16), SHORTS)
-    halves = [
-        call(
-            b, f"llvm.sadd.sat.v{SHORTS.count}i16", SHORTS, pack("packssdw", SHORTS, *pair), offset
-        )
-        for pair in (four[:2], four[2:])
-    ]
-    octets = pack("packuswb", BYTES, *halves)
-    order = [4 * lane + part for part in range(4) for lane in range(LANES // 4)]
-    groups = b.bitcast(octets, INTS)
-    octets = b.bitcast(shuffle(b, groups, groups, order), BYTES)
-    low, high = (splat(b, end, BYTES) for end in ends)
-    octets = b.select(b.icmp_unsigned("<", octets, low), low, octets)
-    return b.select(b.icmp_unsigned(">", octets, high), high, octets)
-
-
-def rint(b, floats):
-    """Nearest whole number as float32, ties to even."""
-    return call(b, f"llvm.rint.v{floats.type.count}f32", floats.type, floats)
 
 
 def fused(b, x, y, z):
@@ -277,15 +221,3 @@ def larger(b, x, y):
 
 def smaller(b, x, y):
     return b.select(b.fcmp_ordered("<", x, y), x, y)
-
-
-@intrinsic
-def to_register(typingctx, array):
-    """Elements from the start of an array to the first multiple of a register's bytes."""
-
-    def emit(context, b, signature, args):
-        address = b.ptrtoint(data(context, b, signature.args[0], args[0]), I64)
-        missing = b.and_(b.neg(address), index(4 * LANES - 1))
-        return b.udiv(missing, index(signature.args[0].dtype.bitwidth // 8))
-
-    return types.intp(array), emit
