@@ -94,26 +94,21 @@ class PackedWeights:
 
     weights: QuantizedTensor
     _codes: Any = field(init=False, repr=False)
+    _zero: np.ndarray = field(init=False, repr=False)  # (N,) int32
+    _largest: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        w, me = self.weights, "pack_weights"
-        if not isinstance(w, QuantizedTensor) or w.ndim != 2:
-            got = w.shape if isinstance(w, QuantizedTensor) else type(w).__name__
-            raise ValueError(f"{me}: w is {got}; expected a QuantizedTensor of two axes (K, N)")
-        p, blocked = w.params, w.params.block_size is not None
-        if p.axis is not None and p.axis % 2 != (0 if blocked else 1):
-            what = f"blocks of {p.block_size}" if blocked else "scales"
-            raise ValueError(
-                f"{me}: w (K, N) has {what} along axis {p.axis}; expected one scale, "
-                "one per column (axis 1), or blocks along axis 0; transpose it, or dequantize first"
-            )
-        groups = None
-        if blocked:
-            if p.zero_point.any() or w.codes.itemsize > 1 or w.codes.max() > 127:
-                raise ValueError(f"{me}: blocks take symmetric codes that fit int8; got {p}")
-            groups = p.scale.shape[0]
-        codes = w.codes.astype(np.int8) if blocked else w.codes
-        object.__setattr__(self, "_codes", kernels.pack_weights(codes, groups))
+        codes, zero, largest = _operand(self.weights, "pack_weights", blocks=True)
+        p = self.weights.params
+        if p.block_size is not None and (zero.any() or p.bits > 8 or codes.max() > 127):
+            raise ValueError(f"pack_weights: blocks take symmetric codes that fit int8; got {p}")
+        if p.block_size is None:
+            packed = kernels.pack_weights(codes)
+        else:
+            packed = kernels.pack_weights(codes.astype(np.int8), p.scale.shape[0])
+        values = {"_codes": packed, "_zero": zero, "_largest": largest}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def __reduce__(self) -> tuple:
         return pack_weights, (self.weights,)  # another process may read in another order
@@ -129,11 +124,11 @@ class PackedWeights:
         x (M, K): one scale; with blocks, unsigned codes of up to 8 bits. The blocks are added in
         float32 from first to last. Raises ValueError as `quantized_matmul` does.
         """
-        p = self.weights.params
+        me, p = "PackedWeights.product", self.weights.params
         if p.block_size is None:
             return quantized_matmul(x, self).astype(np.float32) * (x.params.scale * p.scale)
-        _check_inputs(x, self.weights, me := "PackedWeights.product")
-        check_room(x.params, p, p.block_size, me)
+        _check_inputs(x, self.weights, me)
+        check_room(x.params, self._largest, p.block_size, me)
         if x.codes.dtype != np.uint8:
             raise ValueError(f"{me}: x has codes of {x.codes.dtype}; blocks take uint8")
         zero, scale = int(x.params.zero_point), x.params.scale * p.scale
@@ -178,28 +173,49 @@ def quantized_matmul(
     [[8]]
     """
     me = "quantized_matmul"
-    w, packed = (w.weights, w._codes) if isinstance(w, PackedWeights) else (w, None)
-    _check_inputs(x, w, me)
-    _check_weights(w, me)
-    (_, k), (_, n) = x.shape, w.shape
-    bias = (
-        np.zeros(n, np.int32) if bias is None else _integers(bias, me, "bias", -(2**31), 2**31 - 1)
-    )
-    if bias.shape != (n,):
-        raise ValueError(f"{me}: bias has shape {bias.shape}; expected ({n},)")
-    check_room(x.params, w.params, k, me, int(np.abs(bias.astype(np.int64)).max()))
-    w_zero = np.broadcast_to(w.params.zero_point, (n,)).astype(np.int32)
-    codes = w.codes if packed is None or x.codes.itemsize > 1 else packed
+    weights = w.weights if isinstance(w, PackedWeights) else w
+    _check_inputs(x, weights, me)
+    if isinstance(w, PackedWeights) and weights.params.block_size is None:
+        codes, zero, largest = w._codes, w._zero, w._largest
+    else:
+        codes, zero, largest = _operand(weights, me)
+    (k, n), reserve = weights.shape, 0
+    if bias is not None:
+        bias = _integers(bias, me, "bias", -(2**31), 2**31 - 1)
+        if bias.shape != (n,):
+            raise ValueError(f"{me}: bias has shape {bias.shape}; expected ({n},)")
+        reserve = int(np.abs(bias.astype(np.int64)).max())
+    check_room(x.params, largest, k, me, reserve)
+    if x.codes.itemsize > 1:
+        codes = weights.codes  # bytes are packed for bytes
     acc = kernels.integer_matmul(
-        np.ascontiguousarray(x.codes), codes, int(x.params.zero_point), w_zero
-    ) + bias.astype(np.int32)
+        np.ascontiguousarray(x.codes), codes, int(x.params.zero_point), zero
+    )
+    if bias is not None:
+        acc += bias.astype(np.int32)
     if out is None:
         return acc
     if out.axis is not None or out.is_binary:
         raise ValueError(f"{me}: out is {out}; expected one scale for the whole output, 2 codes up")
-    real = x.params.scale.astype(np.float64) * w.params.scale / np.float64(out.scale)
+    real = x.params.scale.astype(np.float64) * weights.params.scale / np.float64(out.scale)
     m, shift = fixed_point_multiplier(real)
     return QuantizedTensor(requantize(acc, m, shift, int(out.zero_point), out.qmin, out.qmax), out)
+
+
+def _operand(w: QuantizedTensor, me: str, blocks: bool = False) -> tuple[np.ndarray, Any, int]:
+    """Codes, zero points (N,) int32 and largest magnitude of weights (K, N) that fit a product."""
+    if not isinstance(w, QuantizedTensor) or w.ndim != 2:
+        got = getattr(w, "shape", type(w).__name__)
+        raise ValueError(f"{me}: w is {got}; expected a QuantizedTensor of two axes (K, N)")
+    p, blocked = w.params, w.params.block_size is not None
+    if blocked > blocks or (p.axis is not None and p.axis % 2 == blocked):
+        raise ValueError(
+            f"{me}: w has {f'blocks of {p.block_size}' if blocked else 'scales'} along axis "
+            f"{p.axis}; expected one scale for the tensor or one per column (axis 1)"
+            f"{' or blocks along axis 0' * blocks}; transpose it, or dequantize first"
+        )
+    zero = p.zero_point if blocked else np.broadcast_to(p.zero_point, w.shape[1:])
+    return w.codes, zero.astype(np.int32), largest_code(p)
 
 
 def _check_inputs(x: QuantizedTensor, w: QuantizedTensor, me: str) -> None:
@@ -215,21 +231,9 @@ def _check_inputs(x: QuantizedTensor, w: QuantizedTensor, me: str) -> None:
         )
 
 
-def _check_weights(w: QuantizedTensor, me: str) -> None:
-    p = w.params
-    if p.axis is not None and (p.axis % 2 != 1 or p.block_size is not None):
-        what = f"blocks of {p.block_size}" if p.block_size else "scales"
-        raise ValueError(
-            f"{me}: w has {what} along axis {p.axis}; expected one scale for the "
-            "tensor or one per column (axis 1); transpose it, or dequantize first"
-        )
-
-
-def check_room(
-    x: QuantizationParams, w: QuantizationParams, k: int, me: str, bias: int = 0
-) -> None:
-    """Raise ValueError if k products of codes of x and w, and the bias, could leave int32."""
-    term, room = _largest(x) * _largest(w), 2**31 - 1 - bias
+def check_room(x: QuantizationParams, w_largest: int, k: int, me: str, reserve: int = 0) -> None:
+    """Raise ValueError if k products of codes, and `reserve` for a bias, could leave int32."""
+    term, room = largest_code(x) * w_largest, 2**31 - 1 - reserve
     if k * term > room:
         raise ValueError(
             f"{me}: K = {k} products of up to {term:,} can overflow the int32 "
@@ -237,7 +241,8 @@ def check_room(
         )
 
 
-def _largest(params: QuantizationParams) -> int:
+def largest_code(params: QuantizationParams) -> int:
     """Largest magnitude of a code with its zero point removed."""
-    z = params.zero_point.astype(np.int64)
-    return int(max((params.qmax - z).max(), (z - params.qmin).max()))
+    z = params.zero_point
+    low, high = (int(z), int(z)) if z.ndim == 0 else (int(z.min()), int(z.max()))
+    return max(params.qmax - low, high - params.qmin)

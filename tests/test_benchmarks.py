@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from quantlab import kernels
+from quantlab.kernels.paths import PATHS
+
 HERE = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
@@ -25,8 +28,10 @@ def test_a_small_run_has_a_row_for_each_contender(bench, capsys):
     bench.explain()
     said = capsys.readouterr().out
     found = {(r["what"], r["name"]) for r in bench.ROWS}
+    peer = [] if bench.onnxruntime is None or kernels.path() != "avx512" else ["onnxruntime"]
     for what in ("quantize", "dequantize", "INT8 product"):
-        assert {(what, "quantlab"), (what, "onnxruntime")} <= found and what in said
+        assert {(what, name) for name in ["quantlab", *peer]} <= found and what in said
+    assert ("INT8 product", "quantlab, not packed") in found
     assert {("one-pass measure", "NumPy"), ("binary product", "NumPy FP32")} <= found
     for row in bench.ROWS:
         assert row["minimum"] <= row["median"] and row["fails"] in row["goal"]
@@ -42,12 +47,13 @@ def test_a_goal_is_judged_by_what_it_asks(bench):
 
 
 def test_the_committed_run_is_complete():
+    """Whatever machine it comes from: the pages and the table read only what stands in it."""
     run = json.loads((HERE / "latest.json").read_text("utf8"))
-    assert run["path"] == "avx512"
-    assert set(run["limits"]) == {"read", "copy", "FP32", "INT8", "XNOR"}
-    assert any(peer.startswith("torch") for peer in run["peers"])
+    assert run["path"] in PATHS and run["machine"] and run["peers"]
+    assert {"read", "copy"} <= set(run["limits"])
     table = (HERE / "latest.md").read_text("utf8")
     for row in run["rows"]:
         assert f"| {row['what']} | {row['size']} | {row['name']} |" in table
+        assert 0 < row["minimum"] <= row["median"]
     shapes = {r["size"] for r in run["rows"] if r["what"] == "INT8 product"}
     assert shapes == {f"{m} x {k} x {k}" for m in (1, 32, 256, 2048) for k in (64, 256, 1024, 4096)}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from quantlab import kernels
-from quantlab.integer import check_room, pack_weights
+from quantlab.integer import check_room, largest_code, pack_weights
 from quantlab.nn.layers import BinaryLinearLayer, LinearLayer, QuantizedLinearLayer
 from quantlab.tensor import quantize
 
@@ -86,7 +86,8 @@ def _check(layer: Any) -> None:
         )
     if problem:
         raise ValueError(f"compile: a layer of shape {layer.shape} cannot be compiled: {problem}")
-    check_room(grid, p, p.block_size or layer.shape[1], f"compile: a layer of shape {layer.shape}")
+    k = p.block_size or layer.shape[1]
+    check_room(grid, largest_code(p), k, f"compile: a layer of shape {layer.shape}")
 
 
 def _frozen(layer: Any) -> Any:
