@@ -44,7 +44,6 @@ else:
         dequantize,
         fake_quantize,
         inside,
-        lookup,
         measure,
         minmax,
         nearest_level,
@@ -54,6 +53,7 @@ else:
     from quantlab.kernels.packing import pack, unpack
 
     if path() == "numba":
+        from quantlab.kernels.elementwise import lookup
         from quantlab.kernels.matmul import (
             grouped_matmul,
             integer_matmul,
@@ -67,6 +67,7 @@ else:
             pack_weights,
             xnor_matmul,
         )
+        from quantlab.kernels.vector.levels import lookup
 
 
 def warm() -> None:

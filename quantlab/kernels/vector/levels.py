@@ -1,7 +1,7 @@
 """Reading a codebook of up to 16 levels: the whole table lies in a register.
 
-    codes   | 3 | 0 | 15 | ... |     one permutation reads LANES levels at once,
-    table   | level 0 | ... | level 15 |     without an access to memory for each
+codes   | 3 | 0 | 15 | ... |     one permutation reads LANES levels at once,
+table   | level 0 | ... | level 15 |     without an access to memory for each
 """
 
 import numpy as np

@@ -67,7 +67,7 @@ class Layer:
             return simd.store(b, values, simd.after(b, self.buffer, 4 * column))
         codes = simd.nearest(b, _quotient(b, values, self.grid, positive))
         codes = b.add(codes, simd.same(simd.INTS, self.grid[1])) if self.grid[1] else codes
-        octets = b.trunc(codes, ir.VectorType(simd.I8, LANES))
+        octets = b.trunc(codes, simd.OCTETS)
         return simd.store(b, octets, simd.after(b, self.buffer, column))
 
     def outputs(self, b):
@@ -142,7 +142,8 @@ def _forward(layers, begins, address, samples=1):
     def forward(typingctx, x, at, out, out_at):
         """Samples at x[at:], one after the other, logits to out[out_at:].
 
-        Returns the last logit, or NaN where an input is not finite; a single one is not stored."""
+        Returns the last logit, or NaN where an input is not finite; a single one is not stored.
+        """
 
         def emit(context, b, signature, args):
             px, po = (

@@ -23,6 +23,7 @@ VNNI = WIDE or "avxvnni" in compiled_features()  # four products of bytes in one
 
 I8, I16, I32, I64, F32 = *(ir.IntType(n) for n in (8, 16, 32, 64)), ir.FloatType()
 BYTES, SHORTS = ir.VectorType(I8, 4 * LANES), ir.VectorType(I16, 2 * LANES)
+OCTETS = ir.VectorType(I8, LANES)
 INTS, FLOATS = ir.VectorType(I32, LANES), ir.VectorType(F32, LANES)
 
 
@@ -195,6 +196,14 @@ def store_tile(b, rows, row_step, pointer, left):
             ),
         ],
     )
+
+
+def permuted(b, table, lanes):
+    """The floats of a table of 16, in one register or two, at the places that `lanes` say."""
+    if WIDE:
+        return call(b, "llvm.x86.avx512.permvar.sf.512", FLOATS, *table, lanes)
+    low, high = (call(b, "llvm.x86.avx2.permps", FLOATS, half, lanes) for half in table)
+    return b.select(b.icmp_signed(">", lanes, same(INTS, 7)), high, low)
 
 
 def popcount(b, ints):
