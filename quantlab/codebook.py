@@ -65,7 +65,7 @@ def _cluster(points: np.ndarray, counts: np.ndarray, k: int) -> np.ndarray:
     y = points - points[middle]
     y = np.ldexp(y, -np.frexp(y[-1] - y[0])[1])  # near 1, so that no square underflows
     sums = [_outward_sums(a, middle) for a in (counts, counts * y, counts * y * y)]
-    cuts = kernels.kmeans_cuts(*sums, k)[:-1]
+    cuts = kernels.kmeans_cuts(*sums, k=k)[:-1]
     return np.add.reduceat(counts * points, cuts) / np.add.reduceat(counts, cuts)
 
 
