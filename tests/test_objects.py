@@ -44,6 +44,7 @@ def candle(**k):
 
 
 EXAMPLES = {
+    "Bits": lambda **k: objects.Bits(**({"a": series(8), "b": series(16)[8:]} | k)),
     "Candle": candle,
     "Matrix": corner,
     "Clip": lambda **k: objects.Clip(**{"data": series()} | k),
@@ -119,6 +120,9 @@ REFUSED = [
     ("Matrix", {"per": "row"}, "per is 'row'"),
     ("Matrix", {"weights": "free"}, "weights is 'free'"),
     ("Candle", {"candles": synthetic_candles(100)}, "make 8 of 12 parts; expected 40 to 20,000"),
+    ("Bits", {"a": [1.0]}, "a has 1, b 8; expected one length"),
+    ("Bits", {"a": np.ones(20), "b": np.ones(20)}, "at most 16"),
+    ("Bits", {"b": np.full(8, np.nan)}, "b has 8 NaN values"),
     ("Candle", {"every": 1}, "every is 1; expected 2 to 60"),
     ("Candle", {"show": 500}, "show is 500"),
     ("Candle", {"bits": 1}, "bits is 1"),
@@ -324,3 +328,14 @@ def test_candle_takes_the_last_candle_as_the_one_that_grows():
     o = objects.Candle(flat, every=12, show=40)
     assert o.spec["parts"] == 12 and o.spec["worst"] < 39
     o._repr_mimebundle_()
+
+
+def test_bits_are_the_packages_xnor_product(node, tmp_path):
+    rng = np.random.default_rng(6)
+    signs = [rng.choice([-1.0, 0.0, 1.0], size=(2, k)) for k in (1, 3, 8, 16) for _ in range(5)]
+    made = [objects.Bits(a, b) for a, b in signs]
+    cases = [{"a": o.a, "b": o.b} for o in made]
+    answers = run(node, tmp_path, made[0], "return xnor(c.a, c.b);", cases)
+    for (a, b), got in zip(signs, answers, strict=True):
+        product = ql.xnor_matmul(ql.binarize(a[None]), ql.binarize(b[None]))
+        assert got["dot"] == got["sum"] == int(np.ravel(product)[0])

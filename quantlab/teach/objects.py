@@ -611,3 +611,53 @@ class Candle(_Object):
             ax.hist(self.codes(method), edges, color=COLORS["quantized"])
             ax.set(xlabel=f"code after {method}", ylabel="candles")
         return figure
+
+
+class Bits(_Object):
+    """Two rows of signs as bits to flip: XOR, popcount, and the product that they give.
+
+    a, b: real (k,), at most 16; only their signs count (0 is +1, as in binarize). names: what the
+    rows are called. The product may be dragged too: bits of b flip until it fits.
+    Traits a and b, lists of 0 and 1, follow the hand.
+    Raises ValueError for bad data and lengths that differ. Taught in chapter 8.
+
+    >>> Bits([0.3, -1.0, 2.0], [1.0, 1.0, 1.0])
+    Bits(3 bits, 1 differ, product 1)
+    """
+
+    _esm = _esm("bits.js")
+    a = tr.List(tr.Int()).tag(sync=True)
+    b = tr.List(tr.Int()).tag(sync=True)
+
+    def __init__(
+        self, a: Any, b: Any, *, names: tuple[str, str] = ("a", "b"), caption: str = ""
+    ) -> None:
+        a, b = self._flat(a, "a"), self._flat(b, "b")
+        if len(a) != len(b) or len(a) > 16:
+            raise ValueError(f"Bits: a has {len(a)}, b {len(b)}; expected one length, at most 16")
+        start = {"a": [int(v >= 0) for v in a], "b": [int(v >= 0) for v in b]}
+        spec = {
+            "title": "Bits: a product of signs",
+            "k": len(a),
+            "names": list(names),
+            "limits": {},
+            "choices": {},
+            "start": start,
+            "caption": caption,
+        }
+        super().__init__(spec=spec, **start)
+
+    def __repr__(self) -> str:
+        differ = sum(p != q for p, q in zip(self.a, self.b, strict=True))
+        return f"Bits({len(self.a)} bits, {differ} differ, product {len(self.a) - 2 * differ})"
+
+    def figure(self) -> Figure:
+        """The still: both rows and where they differ."""
+        figure, (ax,) = _axes(1.6)
+        rows = np.array([self.a, self.b, np.bitwise_xor(self.a, self.b)])
+        ax.imshow(rows, cmap="cividis", alpha=0.4)
+        for (i, j), bit in np.ndenumerate(rows):
+            ax.text(j, i, str(bit), ha="center", va="center")
+        ax.set(xticks=[], yticks=range(3), yticklabels=[*self.spec["names"], "XOR"])
+        ax.grid(False)
+        return figure

