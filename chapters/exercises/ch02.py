@@ -265,5 +265,5 @@ def symmetric_grid(x):
     "02-transfer", draw=volumes, measure=snr_on_grid, plain=symmetric_grid, target=29.5, unit="dB"
 )
 def all_codes_above_zero(x):
-    """Volumes are never negative, so zero gets code 0; a little room above for what comes."""
+    """Volumes are never negative: code 0 is zero, with room above."""
     return 1.05 * x.max() / 63, 0
