@@ -16,7 +16,7 @@ export MKL_NUM_THREADS ?= 1
 export NUMBA_NUM_THREADS ?= 1
 # A helper that changed in another file does not make Numba forget the machine code of its callers:
 # one cache for each state of the kernels.
-KERNELS := $(shell cat quantlab/kernels/*.py | cksum | cut -d ' ' -f 1)
+KERNELS := $(shell cat quantlab/kernels/*.py quantlab/kernels/*/*.py | cksum | cut -d ' ' -f 1)
 export NUMBA_CACHE_DIR ?= $(CURDIR)/_build/numba/$(KERNELS)
 export PYTHONHASHSEED ?= 0
 

@@ -64,8 +64,8 @@ def _cluster(points: np.ndarray, counts: np.ndarray, k: int) -> np.ndarray:
     middle = int(np.searchsorted(counts.cumsum(), counts.sum() / 2))
     y = points - points[middle]
     y = np.ldexp(y, -np.frexp(y[-1] - y[0])[1])  # near 1, so that no square underflows
-    sums = [_outward_sums(a, middle) for a in (counts, counts * y, counts * y * y)]
-    cuts = kernels.kmeans_cuts(*sums, k=k)[:-1]
+    mass, first, second = (_outward_sums(a, middle) for a in (counts, counts * y, counts * y * y))
+    cuts = kernels.kmeans_cuts(mass, first, second, k)[:-1]
     return np.add.reduceat(counts * points, cuts) / np.add.reduceat(counts, cuts)
 
 
