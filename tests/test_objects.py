@@ -44,6 +44,9 @@ def candle(**k):
 
 
 EXAMPLES = {
+    "Accumulator": lambda **k: objects.Accumulator(
+        **({"x": np.abs(series(128)), "w": series(256)[128:]} | k)
+    ),
     "Bits": lambda **k: objects.Bits(**({"a": series(8), "b": series(16)[8:]} | k)),
     "Candle": candle,
     "Matrix": corner,
@@ -120,6 +123,10 @@ REFUSED = [
     ("Matrix", {"per": "row"}, "per is 'row'"),
     ("Matrix", {"weights": "free"}, "weights is 'free'"),
     ("Candle", {"candles": synthetic_candles(100)}, "make 8 of 12 parts; expected 40 to 20,000"),
+    ("Accumulator", {"x": np.ones(3)}, "x has 3, w 128; expected one length, 4 to 4,096"),
+    ("Accumulator", {"w": np.zeros(128)}, "not all zero"),
+    ("Accumulator", {"width": 40}, "width is 40; expected 4 to 22"),
+    ("Accumulator", {"reach": 0}, "reach is 0"),
     ("Bits", {"a": [1.0]}, "a has 1, b 8; expected one length"),
     ("Bits", {"a": np.ones(20), "b": np.ones(20)}, "at most 16"),
     ("Bits", {"b": np.full(8, np.nan)}, "b has 8 NaN values"),
@@ -339,3 +346,30 @@ def test_bits_are_the_packages_xnor_product(node, tmp_path):
     for (a, b), got in zip(signs, answers, strict=True):
         product = ql.xnor_matmul(ql.binarize(a[None]), ql.binarize(b[None]))
         assert got["dot"] == got["sum"] == int(np.ravel(product)[0])
+
+
+def test_accumulator_wraps_and_requantizes_as_integers_do(node, tmp_path):
+    made = [
+        EXAMPLES["Accumulator"](bits=bits, width=width)
+        for bits in (2, 4, 8)
+        for width in (6, 10, 16, 22)
+    ]
+    cases = [
+        {"x": o._x, "w": o._w, "bits": o.bits, "width": o.width, "reach": o.spec["reach"]}
+        for o in made
+    ]
+    script = """
+      const r = accumulate(floatsOf(c.x), floatsOf(c.w), c.bits, c.width);
+      const real = r.real / (c.reach / r.qmax);
+      return { sums: r.sums.slice(1), held: r.held.slice(1), first: r.first, real,
+        codes: r.sums.slice(1).map((v) => toCode(v, real, c.bits)) };"""
+    for o, got in zip(made, run(node, tmp_path, made[0], script, cases), strict=True):
+        sums, size, top = o.sums(), 2**o.width, 2 ** (o.bits - 1) - 1
+        held = (sums + size // 2) % size - size // 2
+        assert got["sums"] == sums.tolist() and got["held"] == held.tolist()
+        over = np.flatnonzero(sums != held)
+        assert got["first"] == (over[0] + 1 if over.size else -1)
+        m, shift = ql.fixed_point_multiplier(got["real"])
+        assert {(c["m"], c["shift"]) for c in got["codes"]} == {(m, shift)}
+        codes = ql.requantize(sums, m, shift, 0, -top, top)
+        assert [c["code"] for c in got["codes"]] == codes.tolist()

@@ -10,6 +10,7 @@ from . import (
 )
 from .widgets import ArrayExplorer as ArrayExplorer, GridExplorer as GridExplorer
 from .objects import (
+    Accumulator as Accumulator,
     Bits as Bits,
     Candle as Candle,
     Clip as Clip,

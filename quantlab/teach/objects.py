@@ -661,3 +661,83 @@ class Bits(_Object):
         ax.set(xticks=[], yticks=range(3), yticklabels=[*self.spec["names"], "XOR"])
         ax.grid(False)
         return figure
+
+
+class Accumulator(_Object):
+    """Products arriving in a register: the sum grows, holds or wraps, and comes back as a code.
+
+    The reader drags how many products arrive, the width of the register and the bits of the
+    codes; the dashed line is the worst case K * qmax**2. x, w: real (n,), one input row and one
+    row of weights, 4 to 4,096 values, each on a symmetric min-max grid. reach: the largest output
+    that must have a code (None: the largest partial sum of x * w).
+    The code is that of fixed_point_multiplier and requantize. Traits k, bits and width follow the
+    hand. Raises ValueError for bad data and lengths that differ. Taught in chapter 9.
+
+    >>> Accumulator(np.ones(64), np.ones(64), bits=4, width=12)
+    Accumulator(64 products at 4 bits in 12 bits: overflows at 42)
+    """
+
+    _esm = _esm("accumulator.js")
+    k = tr.Int(1).tag(sync=True)
+    bits = tr.Int(8, min=2, max=8).tag(sync=True)
+    width = tr.Int(16, min=4, max=22).tag(sync=True)
+
+    def __init__(
+        self,
+        x: Any,
+        w: Any,
+        *,
+        bits: int = 8,
+        width: int = 16,
+        reach: float | None = None,
+        caption: str = "",
+    ) -> None:
+        me = "Accumulator"
+        self._x, self._w = self._flat(x, "x"), self._flat(w, "w")
+        n = len(self._x)
+        if len(self._w) != n or not 4 <= n <= 4096:
+            raise ValueError(f"{me}: x has {n}, w {len(self._w)}; expected one length, 4 to 4,096")
+        self._size(self._x), self._size(self._w)
+        products = self._x.astype(np.float64) * self._w
+        self._reach = float(np.abs(np.cumsum(products)).max()) if reach is None else reach
+        start = {
+            "k": max(1, round(0.7 * n)),
+            "bits": _checks.integer(bits, me, "bits", 2, 8),
+            "width": _checks.integer(width, me, "width", 4, 22),
+        }
+        spec = {
+            "title": "Accumulator: where the sum overflows",
+            "reach": self._inside("reach", self._reach, 1e-30, 1e30),
+            "limits": {},
+            "choices": {
+                "bits": list(range(2, 9)),
+                "width": list(range(4, 23)),
+                "k": list(range(1, n + 1)),
+            },
+            "start": start,
+            "caption": caption,
+        }
+        super().__init__(spec=spec, data=self._x.tobytes() + self._w.tobytes(), **start)
+
+    def sums(self) -> np.ndarray:
+        """The true partial sums of the products of codes, (n,) int64."""
+        x, w = (
+            quantize(v, choose_params(v, QuantizationScheme.SYMMETRIC_PER_TENSOR, self.bits)).codes
+            for v in (self._x, self._w)
+        )
+        return np.cumsum(x.astype(np.int64) * w)
+
+    def __repr__(self) -> str:
+        s, top = self.sums(), 2 ** (self.width - 1)
+        over = np.flatnonzero((s >= top) | (s < -top))
+        what = f"overflows at {over[0] + 1}" if over.size else "fits"
+        return f"Accumulator({len(s)} products at {self.bits} bits in {self.width} bits: {what})"
+
+    def figure(self) -> Figure:
+        """The still: the partial sums and the ends of the register."""
+        figure, (ax,) = _axes(2.6)
+        ax.plot(self.sums(), color=COLORS["signal"])
+        for end in (-(2.0 ** (self.width - 1)), 2.0 ** (self.width - 1)):
+            ax.axhline(end, color=COLORS["quantized"])
+        ax.set(xlabel="products", ylabel="sum of products of codes", yscale="symlog")
+        return figure

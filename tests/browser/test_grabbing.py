@@ -44,6 +44,7 @@ OBJECTS = {
     "decision": decision,
     "candle": lambda: objects.Candle(synthetic_candles(6000, seed=7)),
     "bits": lambda: objects.Bits(series(12), series(24)[12:]),
+    "accumulator": lambda: objects.Accumulator(np.abs(series(128)), series(256)[128:], width=14),
     "matrix": lambda: objects.Matrix([[0.5, 1.2], [0.1, 0.9]], [[0.3, -0.9], [1.4, 0.2]]),
 }
 every = pytest.mark.parametrize("name", OBJECTS)
@@ -198,6 +199,15 @@ def test_readable_small_and_printable(browser, written, name):
         board = ql.query_selector(".ql-board").bounding_box()
         assert board["width"] <= 560 and board["height"] > 80
         assert not ql.query_selector(".ql-hint").is_visible()
+        assert not problems, "\n".join(problems)
+
+
+@every
+def test_axe_finds_nothing_serious(browser, written, name):
+    access = pytest.importorskip("test_access", reason="no axe-core: objects are not audited")
+    with visit(browser, written(name), width=740) as (page, problems):
+        page.evaluate(access.RULES)
+        assert not page.evaluate(access.RUN)
         assert not problems, "\n".join(problems)
 
 
