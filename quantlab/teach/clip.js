@@ -109,7 +109,7 @@ function render(view) {
     for (const [g, y] of [[bar, 20], [dot, onCurve]]) g.set({ x: clipX, y, value: s.clip, min: largest / 50, max: s.wrong ? tick : largest, step: largest / 100, text: words });
     bits.set(s.bits, `${s.bits} bits`);
     wrongTick.textContent = s.wrong ? "remove the wrong tick" : "add a wrong tick";
-    wrongTick.setAttribute("aria-pressed", s.wrong);
+    wrongTick.setAttribute("aria-pressed", s.wrong === 1);
     for (const m of methods) {
       m.small.textContent = v(number(noises(x, alpha(m.method, s.bits, s.wrong), s.bits).rms, 2));
       m.node.setAttribute("aria-pressed", m.method === s.method);

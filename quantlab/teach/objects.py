@@ -195,7 +195,7 @@ class Clip(_Object):
     Raises ValueError for bad data or a start outside its limits. Taught in chapter 3.
 
     >>> Clip(np.linspace(-1, 1, 65), name="ramp", unit="", bits=4)
-    Clip(ramp: 65 values; 4 bits, clip 1, rms error 0.0417)
+    Clip(ramp: 65 values; 4 bits, clip 1, rms error 0.041)
     """
 
     _esm = _esm("clip.js")
@@ -511,7 +511,7 @@ class Candle(_Object):
 
     >>> from quantlab.market import synthetic_candles
     >>> Candle(synthetic_candles(6000, seed=7))
-    Candle(500 candles of 12 parts, longest 8.52 %; 4 bits)
+    Candle(500 candles of 12 parts, longest 8.29 %; 4 bits)
     """
 
     _esm = _esm("candle.js")
