@@ -43,10 +43,14 @@ def candle(**k):
     return objects.Candle(**({"candles": synthetic_candles(6000, seed=7)} | k))
 
 
+def accumulator(**k):
+    rng = np.random.default_rng(6)
+    x, w = np.maximum(rng.normal(size=24), 0), rng.normal(0.2, 1, size=24)
+    return objects.Accumulator(**({"x": x, "w": w} | k))
+
+
 EXAMPLES = {
-    "Accumulator": lambda **k: objects.Accumulator(
-        **({"x": np.abs(series(128)), "w": series(256)[128:]} | k)
-    ),
+    "Accumulator": accumulator,
     "Bits": lambda **k: objects.Bits(**({"a": series(8), "b": series(16)[8:]} | k)),
     "Candle": candle,
     "Matrix": corner,
@@ -100,6 +104,16 @@ def test_what_travels(name):
 
 
 REFUSED = [
+    ("Accumulator", {"x": np.ones(3)}, "x has 3 values, w 24; expected as many, at most 4,096"),
+    ("Accumulator", {"x": np.ones(5000), "w": np.ones(5000)}, "at most 4,096"),
+    ("Accumulator", {"w": np.zeros(24)}, "not all zero"),
+    ("Accumulator", {"w": [np.nan] * 24}, "w has 24 NaN values"),
+    ("Accumulator", {"out": (1, 2)}, "expected (low, high) around 0"),
+    ("Accumulator", {"out": 3}, "expected (low, high) around 0"),
+    ("Accumulator", {"k": 0}, "k is 0"),
+    ("Accumulator", {"bits": 9}, "bits is 9"),
+    ("Accumulator", {"width": 64}, "width is 64"),
+    ("Accumulator", {"inputs": "largest"}, "inputs is 'largest'"),
     ("Clip", {"data": [np.inf]}, "1 infinite value"),
     ("Clip", {"data": np.zeros(5)}, "not all zero"),
     ("Clip", {"bits": 9}, "bits is 9; expected 2 to 8"),
@@ -123,10 +137,6 @@ REFUSED = [
     ("Matrix", {"per": "row"}, "per is 'row'"),
     ("Matrix", {"weights": "free"}, "weights is 'free'"),
     ("Candle", {"candles": synthetic_candles(100)}, "make 8 of 12 parts; expected 40 to 20,000"),
-    ("Accumulator", {"x": np.ones(3)}, "x has 3, w 128; expected one length, 4 to 4,096"),
-    ("Accumulator", {"w": np.zeros(128)}, "not all zero"),
-    ("Accumulator", {"width": 40}, "width is 40; expected 4 to 22"),
-    ("Accumulator", {"reach": 0}, "reach is 0"),
     ("Bits", {"a": [1.0]}, "a has 1, b 8; expected one length"),
     ("Bits", {"a": np.ones(20), "b": np.ones(20)}, "at most 16"),
     ("Bits", {"b": np.full(8, np.nan)}, "b has 8 NaN values"),
@@ -295,6 +305,54 @@ def test_matrix_is_the_packages_integer_product(node, tmp_path):
             assert all(c["rows"] == 0 == c["both"] for c in got["cells"])
 
 
+ROWS = [
+    {"k": k, "bits": bits, "width": width, "inputs": inputs}
+    for k in (1, 7, 24, 25, 1000, 66_311, 66_312, 2**17)
+    for bits in (2, 5, 8)
+    for width in (8, 16, 17, 32)
+    for inputs in ("row", "worst")
+]
+
+
+def test_accumulator_is_the_packages_product_and_requantization(node, tmp_path):
+    o = accumulator(out=(-1.5, 9))
+    cases = [{"x": o._x, "w": o._w, "out": o.spec["out"]} | row for row in ROWS]
+    script = """
+      const r = layerRow(floatsOf(c.x), floatsOf(c.w), c.bits, c.out);
+      const sum = c.inputs === "worst" ? c.k * worstTerm(c.bits) : r.sum(c.k);
+      const kept = wrap(sum, c.width), p = r.out;
+      const { code } = requantize(kept, r.fixed, p.zero, p.qmin, p.qmax);
+      return { sum, kept, code, need: bitsFor(sum), edge: largestK(c.bits, c.width) };"""
+    for row, got in zip(ROWS, run(node, tmp_path, o, script, cases), strict=True):
+        for name, value in row.items():
+            setattr(o, name, value)
+        assert (got["sum"], got["kept"], got["code"]) == (o.sum(), o.kept(), o.code()), repr(o)
+        assert f"needs {got['need']} bits" in repr(o)
+        worst = (2**o.bits - 1) * (2 ** (o.bits - 1) - 1)
+        assert got["edge"] * worst < 2 ** (o.width - 1) <= (got["edge"] + 1) * worst
+        if row["k"] == 24 and row["inputs"] == "row" and row["width"] == 32:
+            x, w, out = o.tensors()
+            assert got["sum"] == ql.quantized_matmul(x, w)[0, 0]
+            assert got["code"] == ql.quantized_matmul(x, w, out).codes[0, 0]
+        if (row["k"], row["width"], row["bits"], row["inputs"]) == (66_312, 32, 8, "worst"):
+            assert got["edge"] == 66_311 and got["kept"] == 66_312 * 255 * 127 - 2**32
+
+
+def test_the_browsers_multiplier_is_the_packages(node, tmp_path):
+    rng = np.random.default_rng(0)
+    reals = [0.75, 0.0, 1.0, 2.0**-31, 1e-12, 1 - 2**-33, 2.0**29, 0.5 - 2**-34, 3.7e-5]
+    reals += (2.0 ** rng.uniform(-30, 20, 200)).tolist()
+    script = "return fixedPoint(c.real);"
+    answers = run(node, tmp_path, accumulator(), script, [{"real": r} for r in reals])
+    assert [(a["m"], a["shift"]) for a in answers] == list(map(ql.fixed_point_multiplier, reals))
+    accs = [-(2**31), -1000, -1, 0, 1, 999, 2**31 - 1]
+    cases = [{"acc": acc, "m": a["m"], "shift": a["shift"]} for a in answers[:20] for acc in accs]
+    script = "return requantize(c.acc, { m: c.m, shift: c.shift }, 3, -128, 127).code;"
+    for case, code in zip(cases, run(node, tmp_path, accumulator(), script, cases), strict=True):
+        wanted = ql.requantize([case["acc"]], case["m"], case["shift"], 3, -128, 127)
+        assert code == wanted[0], case
+
+
 def test_candle_codes_are_those_of_the_scaler(node, tmp_path):
     o, cases = candle(), []
     for low in (o.low, 0.95 * o.low, o.spec["limits"]["low"][1]):
@@ -346,30 +404,3 @@ def test_bits_are_the_packages_xnor_product(node, tmp_path):
     for (a, b), got in zip(signs, answers, strict=True):
         product = ql.xnor_matmul(ql.binarize(a[None]), ql.binarize(b[None]))
         assert got["dot"] == got["sum"] == int(np.ravel(product)[0])
-
-
-def test_accumulator_wraps_and_requantizes_as_integers_do(node, tmp_path):
-    made = [
-        EXAMPLES["Accumulator"](bits=bits, width=width)
-        for bits in (2, 4, 8)
-        for width in (6, 10, 16, 22)
-    ]
-    cases = [
-        {"x": o._x, "w": o._w, "bits": o.bits, "width": o.width, "reach": o.spec["reach"]}
-        for o in made
-    ]
-    script = """
-      const r = accumulate(floatsOf(c.x), floatsOf(c.w), c.bits, c.width);
-      const real = r.real / (c.reach / r.qmax);
-      return { sums: r.sums.slice(1), held: r.held.slice(1), first: r.first, real,
-        codes: r.sums.slice(1).map((v) => toCode(v, real, c.bits)) };"""
-    for o, got in zip(made, run(node, tmp_path, made[0], script, cases), strict=True):
-        sums, size, top = o.sums(), 2**o.width, 2 ** (o.bits - 1) - 1
-        held = (sums + size // 2) % size - size // 2
-        assert got["sums"] == sums.tolist() and got["held"] == held.tolist()
-        over = np.flatnonzero(sums != held)
-        assert got["first"] == (over[0] + 1 if over.size else -1)
-        m, shift = ql.fixed_point_multiplier(got["real"])
-        assert {(c["m"], c["shift"]) for c in got["codes"]} == {(m, shift)}
-        codes = ql.requantize(sums, m, shift, 0, -top, top)
-        assert [c["code"] for c in got["codes"]] == codes.tolist()

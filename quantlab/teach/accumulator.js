@@ -1,61 +1,107 @@
-// The accumulator: products arrive, the sum grows, a register holds it or wraps, a multiplier brings it back to a code.
-import { quantizeGroups } from "./explorer_arithmetic.js";
+// The accumulator: products arrive, the sum grows in a register of so many bits, one multiplier
+// and one shift bring it back to a code.
+import { chooseParams, group, quantizeGroups, rint } from "./explorer_arithmetic.js";
 import { Plot, button, clamp, floats, number, slider, tag } from "./explorer_parts.js";
 import { bench, board, count, handle, minus } from "./grab_parts.js";
 
-// Two's complement of `width` bits, as a register of that width keeps it.
-export const wrap = (v, width) => { const size = 2 ** width, r = ((v % size) + size) % size; return r >= size / 2 ? r - size : r; };
-// Codes of both, every partial sum as it is and as the register holds it.
-export function accumulate(x, w, bits, width) {
-  const grid = (v) => quantizeGroups([{ x: v, start: 0, low: v.reduce((a, b) => Math.min(a, b)), high: v.reduce((a, b) => Math.max(a, b)) }], bits, "symmetric");
-  const [a, c] = [grid(x), grid(w)], sums = [0], held = [0];
-  a.codes.forEach((q, i) => { sums.push(sums[i] + q * c.codes[i]); held.push(wrap(held[i] + q * c.codes[i], width)); });
-  return { x: a.codes, w: c.codes, real: a.params[0].scale * c.params[0].scale, sums, held, first: sums.findIndex((v, i) => v !== held[i]), qmax: a.params[0].qmax };
+// real = m * 2^-shift with m in [2^30, 2^31), as quantlab.fixed_point_multiplier.
+export function fixedPoint(real) {
+  let shift = 0, part = real;
+  if (real > 0) for (; part < 2 ** 30; part *= 2) shift++;
+  let m = rint(part);
+  if (m === 2 ** 31) { m /= 2; shift--; }
+  return m === 0 || shift > 62 ? { m: 0, shift: 31 } : { m, shift };
 }
-// fixed_point_multiplier and requantize: one integer factor, one shift, one rounding.
-export function toCode(acc, real, bits) {
-  let exponent = Math.ceil(Math.log2(real)), m = Math.round(real / 2 ** exponent * 2 ** 31);
-  if (m >= 2 ** 31) { m = Math.round(real / 2 ** ++exponent * 2 ** 31); }
-  if (m < 2 ** 30) { m = Math.round(real / 2 ** --exponent * 2 ** 31); }
-  const shift = BigInt(31 - exponent), q = Number((BigInt(acc) * BigInt(m) + (1n << (shift - 1n))) >> shift), top = 2 ** (bits - 1) - 1;
-  return { m, shift: Number(shift), code: clamp(q, -top, top) };
+// One rounding, ties up; BigInt, because acc m has 62 bits.
+export function requantize(acc, { m, shift }, zero, qmin, qmax) {
+  const t = BigInt(shift), whole = Number((BigInt(acc) * BigInt(m) + (1n << (t - 1n))) >> t);
+  return { whole, code: clamp(whole + zero, qmin, qmax) };
+}
+export const wrap = (sum, width) => sum - 2 ** width * Math.floor((sum + 2 ** (width - 1)) / 2 ** width);
+export function bitsFor(sum) { // of a two's complement number
+  let width = 1;
+  while (wrap(sum, width) !== sum) width++;
+  return width;
+}
+export const worstTerm = (bits) => (2 ** bits - 1) * (2 ** (bits - 1) - 1);
+export const largestK = (bits, width) => Math.floor((2 ** (width - 1) - 1) / worstTerm(bits));
+
+// x, w (n,) on their grids; sums(k) after k products, the row repeated where it is too short.
+export function layerRow(x, w, bits, [low, high]) {
+  const n = x.length, X = quantizeGroups(group(x, n), bits, "asymmetric"), W = quantizeGroups(group(w, n), bits, "symmetric");
+  const zx = X.params[0].zero, terms = Array.from(X.codes, (c, i) => (c - zx) * W.codes[i]), sums = [0];
+  for (const t of terms) sums.push(sums.at(-1) + t);
+  const out = chooseParams(group(Float32Array.of(low, high), 2)[0], bits, "asymmetric");
+  const unit = X.params[0].scale * W.params[0].scale;
+  return { n, zx, X, W, terms, out, unit, fixed: fixedPoint(unit / out.scale), sum: (k) => Math.floor(k / n) * sums[n] + sums[k % n] };
 }
 
+const MOST = 2 ** 17, CELLS = 34;
 function render(view) {
-  const b = bench(view, "ql-accumulator", ["k", "bits", "width"], "Drag the sum, or the limit."), { ui, spec, put } = b;
-  const all = floats(view.model.get("data")), n = all.length / 2, x = all.subarray(0, n), w = all.subarray(n), place = board(300), log = (v) => Math.sign(v) * Math.log2(1 + Math.abs(v));
-  const bits = slider("bits of the codes", { min: 2, max: 8, step: 1 }, (v) => put({ bits: v })), edge = 22;
+  const b = bench(view, "ql-accumulator", ["k", "bits", "width", "inputs"], "Drag the dot: products arrive."), { ui, spec, put } = b;
+  const raw = floats(view.model.get("data")), n = spec.n, x = raw.subarray(0, n), w = raw.subarray(n, 2 * n);
+  const place = board(262);
   let plot;
-  const play = button("let them arrive", () => {
-    let k = 0;
-    const pace = matchMedia("(prefers-reduced-motion: reduce)").matches ? n : Math.ceil(n / 60), tick = () => { k = Math.min(n, k + pace); put({ k }); if (k < n && play.isConnected) requestAnimationFrame(tick); };
-    tick();
+  const bits = slider("bits of a code", { min: 2, max: 8, step: 1 }, (v) => put({ bits: v }));
+  const by = (one, words, text) => {
+    const node = button(text, () => put({ k: clamp(b.state().k + one, 1, MOST) }));
+    node.setAttribute("aria-label", words);
+    return node;
+  };
+  const largest = button("largest codes", () => put({ inputs: b.state().inputs === "worst" ? "row" : "worst" }));
+  const play = button("let them arrive", () => { // one frame a product, a second at most
+    const still = matchMedia("(prefers-reduced-motion: reduce)").matches, pace = still ? n : Math.ceil(n / 60);
+    const tick = (k) => { put({ k }); if (k < n && play.isConnected) requestAnimationFrame(() => tick(Math.min(n, k + pace))); };
+    tick(1);
   });
-  ui.controls.append(bits.root, tag("div", { class: "ql-buttons" }, play, b.again()));
-  const limit = handle(place, { label: "width of the register", kind: "tall", axis: "y", tone: "ql-quantized", read: (_, y) => plot.atY(y) + 1, move: (v) => put({ width: Math.round(v) }) });
-  const end = handle(place, { label: "products so far", read: (px) => plot.atX(px), move: (v) => put({ k: Math.round(v) }) });
+  ui.controls.append(bits.root, tag("div", { class: "ql-buttons" }, play, by(-1, "one product less", "− 1"), by(1, "one product more", "+ 1"), largest, b.again()));
+  const dot = handle(place, { label: "products so far", read: (px) => Math.round(plot.atX(px)), move: (k) => put({ k: Math.round(k) }) });
+  const lid = handle(place, { label: "bits of the accumulator", kind: "tall", axis: "y", read: (_, py) => Math.round(plot.atY(py)), move: (v) => put({ width: Math.round(v) }) });
+
   function picture() {
-    const s = b.state(), r = accumulate(x, w, s.bits, s.width), p = plot = new Plot(place.width, place.height, { x: [0, n], y: [-edge, edge], yticks: [-20, -15, -10, -5, 0, 5, 10, 15, 20],
-      xlabel: "products so far, K", ylabel: "bits of the sum, by sign", margin: 46 }), top = 2 ** (s.width - 1), over = r.first >= 0 && r.first <= s.k;
-    const y = s.width - 1;
-    p.add(`<rect class="ql-flip-side" x="${p.left}" y="${p.top}" width="${p.right - p.left}" height="${Math.max(0, p.Y(y) - p.top)}"/>`, `<rect class="ql-flip-side" x="${p.left}" y="${p.Y(-y)}" width="${p.right - p.left}" height="${Math.max(0, p.bottom - p.Y(-y))}"/>`);
-    const bound = Array.from({ length: 80 }, (_, i) => 1 + (n - 1) * i / 79);
-    for (const sign of [1, -1]) p.line(bound.map((k) => [k, sign * log(k * r.qmax ** 2)]), "ql-law");
-    p.horizontal(y, "ql-quantized").horizontal(-y, "ql-quantized");
-    const path = (list) => list.slice(0, s.k + 1).map((v, i) => [i, log(v)]);
-    if (over) p.line(path(r.held), "ql-error");
-    p.line(path(r.sums), "ql-signal");
-    p.note(p.left + 6, clamp(p.Y(y) - 6, 12, 999), `${s.width} bits end at ±${count(top)}`).note(p.right - 4, Math.max(p.Y(log(n * r.qmax ** 2)) - 6, 26), "worst case", "end");
-    place.show(p, `the sum of ${s.k} products against a register of ${s.width} bits; ${over ? `overflows at product ${r.first}` : "no overflow"}`);
-    limit.set({ x: p.right + 28, y: p.Y(y), value: s.width, min: 4, max: edge, step: 1, text: `${s.width} bits, up to ${count(top - 1)}` });
-    end.set({ x: p.X(s.k), y: p.Y(log(r.sums[s.k])), value: s.k, min: 1, max: n, step: Math.max(1, Math.round(n / 64)), text: `${s.k} products, sum ${r.sums[s.k]}` });
+    const s = b.state(), row = layerRow(x, w, s.bits, spec.out), term = worstTerm(s.bits), worst = s.inputs === "worst";
+    const sumAt = (k) => (worst ? k * term : row.sum(k)), sum = sumAt(s.k), kept = wrap(sum, s.width), lost = kept !== sum, need = bitsFor(sum);
+    const p = plot = new Plot(place.width, 186, { x: [1, MOST], y: [0, 36], xlabel: "products in the sum, K", ylabel: "bits of the sum", log: true,
+      xticks: [1, 8, 64, 512, 4096, 32768], xname: count, yticks: [8, 16, 24, 32], margin: 22 });
+    const size = (v) => Math.log2(Math.abs(v) + 1) + 1, ks = [...new Set(Array.from({ length: 240 }, (_, i) => Math.round(MOST ** (i / 239))))];
+    p.add(`<rect class="ql-limit" x="${p.left}" y="${p.top}" width="${p.right - p.left}" height="${Math.max(0, p.Y(s.width) - p.top)}" fill="url(#${p.id}-hatch)"/>`)
+      .line([[1, size(term)], [MOST, size(MOST * term)]], "ql-law")
+      .line(ks.map((k) => [k, size(row.sum(k))]), worst ? "ql-faint" : "ql-signal")
+      .horizontal(s.width, "ql-limit-line");
+    const edge = largestK(s.bits, s.width);
+    if (edge >= 1 && edge < MOST) p.add(`<path class="ql-line ql-law" d="M${p.X(edge)} ${p.Y(s.width) - 6}v12"/>`);
+    const free = place.width > 480;
+    p.note(p.X(free ? 3 : 2), p.Y(size(3 * term)) - 12, "largest codes").note(p.right - 4, p.Y(s.width) - 7, lost ? "does not fit" : `int${s.width} ends here`, "end");
+    // the register, highest bit first
+    const side = (place.width - 16) / CELLS, top = 213, pattern = BigInt.asUintN(CELLS, BigInt(sum));
+    p.height = place.height;
+    p.outside.push(`<text class="ql-label" x="8" y="${top - 9}">${minus(count(sum))} in bits</text>`);
+    for (let i = 0; i < CELLS; i++) {
+      const at = CELLS - 1 - i, one = (pattern >> BigInt(at)) & 1n, out = at >= s.width, spoiled = out && lost && one !== (pattern >> BigInt(s.width - 1) & 1n);
+      const left = 8 + i * side, cls = `${one ? "ql-one" : ""} ${spoiled ? "ql-lost" : out ? "ql-beyond" : ""}`;
+      p.outside.push(`<rect class="ql-cell ${cls}" x="${left + 0.5}" y="${top}" width="${side - 1}" height="22" rx="2"/>`);
+      if (side > 13) p.outside.push(`<text class="ql-code" x="${left + side / 2}" y="${top + 15}" text-anchor="middle">${one}</text>`);
+    }
+    const split = 8 + (CELLS - s.width) * side;
+    p.outside.push(`<path class="ql-line ql-limit-line" d="M${split} ${top - 5}v32"/>`, `<text class="ql-label" x="${split + 3}" y="${top + 37}">kept: ${s.width} bits</text>`);
+    if (split > 60) p.outside.push(`<text class="ql-label" x="${split - 3}" y="${top + 37}" text-anchor="end">${lost ? "lost" : "not needed"}</text>`);
+    place.show(p, `bits of the sum over K; after ${s.k} products the sum ${sum} needs ${need} bits, the accumulator has ${s.width}`);
+    dot.set({ x: p.X(s.k), y: p.Y(size(sum)), value: s.k, min: 1, max: MOST, step: Math.max(1, Math.round(s.k / 16)), text: `${count(s.k)} products, sum ${sum}, ${need} bits` });
+    lid.set({ x: p.right - 2, y: p.Y(s.width), value: s.width, min: 8, max: 32, step: 1, text: `${s.width} bits` });
     bits.set(s.bits, `${s.bits} bits`);
-    const factor = r.real / (spec.reach / r.qmax), good = toCode(r.sums[s.k], factor, s.bits), kept = toCode(r.held[s.k], factor, s.bits), stop = (value, role, tone = "") => tag("span", { class: `ql-stop ${tone}` }, tag("b", {}, minus(value)), tag("small", {}, role));
-    const wrapped = r.held[s.k] !== r.sums[s.k], arrow = (t) => tag("em", {}, t);
-    ui.stats.replaceChildren(tag("div", { class: "ql-travel" }, stop(`${minus(r.x[s.k - 1])} × ${minus(r.w[s.k - 1])}`, "last product"), arrow("+ →"), stop(count(r.sums[s.k]), "sum", "ql-signal"), ...(wrapped ? [arrow("wraps →"), stop(count(r.held[s.k]), "register")] : []),
-      arrow(`× ${count(kept.m)} ≫ ${kept.shift} →`), stop(kept.code, "code", "ql-quantized"), ...(wrapped ? [stop(good.code, "should be", "ql-error")] : [])));
-    const safe = Math.floor((top - 1) / r.qmax ** 2);
-    b.say(`${over ? `The register overflows at product ${count(r.first)}` : `${count(s.k)} products fit`}; ${s.width} bits are safe for any data up to K = ${count(safe)} at ${s.bits} bits (K · ${number(r.qmax)}² below ${count(top)}).`);
+    largest.setAttribute("aria-pressed", worst);
+
+    const { out, fixed } = row, toCode = (v) => requantize(v, fixed, out.zero, out.qmin, out.qmax), { whole, code } = toCode(kept), good = toCode(sum).code;
+    const at = (s.k - 1) % n, pair = worst ? [2 ** s.bits - 1, 2 ** (s.bits - 1) - 1] : [row.X.codes[at] - row.zx, row.W.codes[at]];
+    const stop = (value, role, tone = "") => tag("span", { class: `ql-stop ${tone}` }, tag("b", {}, minus(value)), tag("small", {}, role)), arrow = (t) => tag("em", {}, `${t} →`);
+    const line = [stop(`${pair[0]} × ${minus(pair[1])}`, "last product"), arrow("add"), stop(count(sum), `sum of ${count(s.k)}`, "ql-signal")];
+    if (lost) line.push(arrow("keep"), stop(count(kept), `in ${s.width} bits`, "ql-wrong"));
+    line.push(arrow(`× ${count(fixed.m)}, >> ${fixed.shift}`), stop(count(whole), "steps of the output"), arrow(`+ Z ${minus(out.zero)}${whole + out.zero === code ? "" : ", clamp"}`), stop(code, "code", "ql-quantized"));
+    if (good !== code) line.push(stop(good, "should be", "ql-wrong"));
+    else line.push(arrow("× S"), stop(number((code - out.zero) * out.scale, 3), `exact ${minus(number(sum * row.unit, 3))}`, "ql-quantized"));
+    ui.stats.replaceChildren(tag("div", { class: "ql-travel" }, ...line));
+    const always = edge >= MOST ? `more than ${count(MOST)}` : count(edge);
+    b.say(`${lost ? `The sum needs ${need} bits and the accumulator keeps ${s.width}: it wraps${good === code ? "" : ", and the code is wrong"}.` : `The sum needs ${need} of ${s.width} bits.`} With the largest codes ${always} ${edge === 1 ? "product fits" : "products fit"} for sure.${!worst && s.k > n ? ` The row has ${count(n)} inputs and repeats.` : ""}`);
   }
   return b.run([place], picture);
 }

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from quantlab import _checks
 from quantlab.calibration import choose_params
 from quantlab.error import mse
-from quantlab.integer import quantized_matmul
+from quantlab.integer import fixed_point_multiplier, quantized_matmul, requantize
 from quantlab.market.features import FeatureScaler
 from quantlab.scheme import QuantizationParams, QuantizationScheme
-from quantlab.teach.figures import COLORS, limit_span
+from quantlab.teach.figures import COLORS, LAW, limit_span
 from quantlab.teach.widgets import _CSS, _HERE, _MOST_VALUES, _axes, _Explorer, _module, _one_of
 from quantlab.tensor import QuantizedTensor, fake_quantize, quantize
 
@@ -498,6 +498,125 @@ class Matrix(_Object):
         return figure
 
 
+class Accumulator(_Object):
+    """One sum of products of codes: it grows, fits or wraps, and comes back as a code.
+
+    The reader adds products (the row repeats where K goes beyond it), sets the bits of the codes
+    and of the accumulator, and sees where the sum of this row, or of the largest codes there are,
+    leaves the register; one fixed-point multiplication brings what is left to the output grid.
+    x, w: real (n,), inputs and weights of one output, n at most 4,096; x on an asymmetric grid, w
+    on a symmetric one. out: the range (low, high) of the output grid (None: what the row reaches).
+    k: products so far, 1 to 131,072 (None: n); bits 2 to 8; width 8 to 32; inputs "row" or
+    "worst". Codes and sums are those of quantize, quantized_matmul and requantize. Traits k, bits,
+    width and inputs follow the hand.
+    Raises ValueError for shapes that do not fit and bad values. Taught in chapter 9.
+
+    >>> a = Accumulator([0.5, 1.0, 0.2], [1.0, 0.6, -0.4], width=16)
+    >>> a, a.code()
+    (Accumulator(3 products of 8-bit codes: 32,908 needs 17 bits of 16), -128)
+    """
+
+    _esm = _esm("accumulator.js")
+    k = tr.Int(1, min=1, max=2**17).tag(sync=True)
+    bits = tr.Int(8, min=2, max=8).tag(sync=True)
+    width = tr.Int(16, min=8, max=32).tag(sync=True)
+    inputs = tr.Unicode("row").tag(sync=True)
+
+    def __init__(
+        self,
+        x: Any,
+        w: Any,
+        *,
+        out: tuple[float, float] | None = None,
+        k: int | None = None,
+        bits: int = 8,
+        width: int = 16,
+        inputs: str = "row",
+        caption: str = "",
+    ) -> None:
+        me = "Accumulator"
+        self._x, self._w = self._flat(x, "x"), self._flat(w, "w")
+        n = len(self._x)
+        if len(self._w) != n or n > 4096:
+            raise ValueError(
+                f"{me}: x has {n:,} values, w {len(self._w):,}; expected as many, at most 4,096"
+            )
+        self._size(self._x), self._size(self._w)
+        if out is None:
+            sums = np.cumsum(self._x.astype(np.float64) * self._w)
+            out = (min(0.0, float(sums.min())), max(0.0, float(sums.max())))
+        ends = _checks.float32_array(out, me, "out")
+        if ends.shape != (2,) or not ends[0] <= 0 <= ends[1] or ends[0] == ends[1]:
+            raise ValueError(f"{me}: out is {out}; expected (low, high) around 0")
+        choices = {"bits": list(range(2, 9)), "width": list(range(8, 33))}
+        choices["inputs"] = ["row", "worst"]
+        start = {
+            "k": _checks.integer(n if k is None else k, me, "k", 1, 2**17),
+            "bits": _checks.integer(bits, me, "bits", 2, 8),
+            "width": _checks.integer(width, me, "width", 8, 32),
+            "inputs": _one_of(me, "inputs", inputs, choices["inputs"]),
+        }
+        spec = {
+            "title": "Accumulator: a sum of products and its register",
+            "n": n,
+            "out": [float(e) for e in ends],
+            "limits": {"k": [1, 2**17]},
+            "choices": choices,
+            "start": start,
+            "caption": caption,
+        }
+        super().__init__(spec=spec, data=self._x.tobytes() + self._w.tobytes(), **start)
+
+    def tensors(self) -> tuple[QuantizedTensor, QuantizedTensor, QuantizationParams]:
+        """Codes of x (1, n) and of w (n, 1), and the output grid, at the present bits."""
+        free, centered = (
+            QuantizationScheme[f"{s}_PER_TENSOR"] for s in ("ASYMMETRIC", "SYMMETRIC")
+        )
+        x = quantize(self._x[None], choose_params(self._x, free, self.bits))
+        w = quantize(self._w[:, None], choose_params(self._w, centered, self.bits))
+        return x, w, choose_params(self.spec["out"], free, self.bits)
+
+    def sum(self) -> int:
+        """The sum of the present products, exact."""
+        x, w, _ = self.tensors()
+        if self.inputs == "worst":
+            return self.k * (2**self.bits - 1) * w.params.qmax
+        terms = (x.codes[0].astype(np.int64) - x.params.zero_point) * w.codes[:, 0]
+        return int(terms.sum()) * (self.k // len(terms)) + int(terms[: self.k % len(terms)].sum())
+
+    def kept(self) -> int:
+        """What the accumulator holds: the sum in `width` bits of two's complement."""
+        half = 1 << (self.width - 1)
+        return (self.sum() + half) % (2 * half) - half
+
+    def code(self) -> int:
+        """The code that comes out of the accumulator."""
+        x, w, out = self.tensors()
+        real = np.float64(x.params.scale) * np.float64(w.params.scale) / np.float64(out.scale)
+        m, shift = fixed_point_multiplier(real)
+        return int(requantize(self.kept(), m, shift, int(out.zero_point), out.qmin, out.qmax))
+
+    def __repr__(self) -> str:
+        total = self.sum()
+        need = (total if total >= 0 else ~total).bit_length() + 1
+        return (
+            f"Accumulator({self.k:,} products of {self.bits}-bit codes: {total:,} needs {need} "
+            f"bits of {self.width})"
+        )
+
+    def figure(self) -> Figure:
+        """The still: bits of the sum against the products, and where the accumulator ends."""
+        figure, (ax,) = _axes(2.8)
+        ks, term = np.geomspace(1, 2**17, 120), (2**self.bits - 1) * (2 ** (self.bits - 1) - 1)
+        ax.plot(ks, np.log2(ks * term) + 1, **LAW, label="largest codes")
+        ax.plot(self.k, np.log2(abs(self.sum()) + 1) + 1, "o", color=COLORS["signal"], label="now")
+        ax.axhspan(self.width, 36, facecolor="none", edgecolor=COLORS["limit"], hatch="///", lw=0)
+        ax.set(xlabel="products in the sum, K", ylabel="bits of the sum", xscale="log")
+        ax.set(ylim=(0, 36), yticks=[8, 16, 24, 32])
+        ax.legend(frameon=False, fontsize=8, loc="upper left")
+        return figure
+
+
 class Candle(_Object):
     """A strip of candles with one long wick to pull, and what it does to the levels of all others.
 
@@ -660,84 +779,4 @@ class Bits(_Object):
             ax.text(j, i, str(bit), ha="center", va="center")
         ax.set(xticks=[], yticks=range(3), yticklabels=[*self.spec["names"], "XOR"])
         ax.grid(False)
-        return figure
-
-
-class Accumulator(_Object):
-    """Products arriving in a register: the sum grows, holds or wraps, and comes back as a code.
-
-    The reader drags how many products arrive, the width of the register and the bits of the
-    codes; the dashed line is the worst case K * qmax**2. x, w: real (n,), one input row and one
-    row of weights, 4 to 4,096 values, each on a symmetric min-max grid. reach: the largest output
-    that must have a code (None: the largest partial sum of x * w).
-    The code is that of fixed_point_multiplier and requantize. Traits k, bits and width follow the
-    hand. Raises ValueError for bad data and lengths that differ. Taught in chapter 9.
-
-    >>> Accumulator(np.ones(64), np.ones(64), bits=4, width=12)
-    Accumulator(64 products at 4 bits in 12 bits: overflows at 42)
-    """
-
-    _esm = _esm("accumulator.js")
-    k = tr.Int(1).tag(sync=True)
-    bits = tr.Int(8, min=2, max=8).tag(sync=True)
-    width = tr.Int(16, min=4, max=22).tag(sync=True)
-
-    def __init__(
-        self,
-        x: Any,
-        w: Any,
-        *,
-        bits: int = 8,
-        width: int = 16,
-        reach: float | None = None,
-        caption: str = "",
-    ) -> None:
-        me = "Accumulator"
-        self._x, self._w = self._flat(x, "x"), self._flat(w, "w")
-        n = len(self._x)
-        if len(self._w) != n or not 4 <= n <= 4096:
-            raise ValueError(f"{me}: x has {n}, w {len(self._w)}; expected one length, 4 to 4,096")
-        self._size(self._x), self._size(self._w)
-        products = self._x.astype(np.float64) * self._w
-        self._reach = float(np.abs(np.cumsum(products)).max()) if reach is None else reach
-        start = {
-            "k": max(1, round(0.7 * n)),
-            "bits": _checks.integer(bits, me, "bits", 2, 8),
-            "width": _checks.integer(width, me, "width", 4, 22),
-        }
-        spec = {
-            "title": "Accumulator: where the sum overflows",
-            "reach": self._inside("reach", self._reach, 1e-30, 1e30),
-            "limits": {},
-            "choices": {
-                "bits": list(range(2, 9)),
-                "width": list(range(4, 23)),
-                "k": list(range(1, n + 1)),
-            },
-            "start": start,
-            "caption": caption,
-        }
-        super().__init__(spec=spec, data=self._x.tobytes() + self._w.tobytes(), **start)
-
-    def sums(self) -> np.ndarray:
-        """The true partial sums of the products of codes, (n,) int64."""
-        x, w = (
-            quantize(v, choose_params(v, QuantizationScheme.SYMMETRIC_PER_TENSOR, self.bits)).codes
-            for v in (self._x, self._w)
-        )
-        return np.cumsum(x.astype(np.int64) * w)
-
-    def __repr__(self) -> str:
-        s, top = self.sums(), 2 ** (self.width - 1)
-        over = np.flatnonzero((s >= top) | (s < -top))
-        what = f"overflows at {over[0] + 1}" if over.size else "fits"
-        return f"Accumulator({len(s)} products at {self.bits} bits in {self.width} bits: {what})"
-
-    def figure(self) -> Figure:
-        """The still: the partial sums and the ends of the register."""
-        figure, (ax,) = _axes(2.6)
-        ax.plot(self.sums(), color=COLORS["signal"])
-        for end in (-(2.0 ** (self.width - 1)), 2.0 ** (self.width - 1)):
-            ax.axhline(end, color=COLORS["quantized"])
-        ax.set(xlabel="products", ylabel="sum of products of codes", yscale="symlog")
         return figure
