@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import exercise, mistake
+from . import exercise, mistake, transfer
 
 F32 = np.float32
 
@@ -197,3 +197,76 @@ def ranges_of_rows(x, w, a):
     """
     s = _factors(x, w, a, axis=1)
     return x / s, w * s
+
+
+def _half(s: np.ndarray) -> np.ndarray:
+    return s.astype(np.float16).astype(F32)
+
+
+def _outputs(w: np.ndarray, seen: np.ndarray, new: np.ndarray, bits, size, factors) -> np.ndarray:
+    """Outputs of the layer on the new rows, with FP16 scales for groups of `size` weights."""
+    codes, step = F32(2 ** (bits - 1) - 1), np.abs(seen / factors).max() / F32(127)
+    blocks = (w * factors).reshape(len(w), -1, size)
+    scale = np.maximum(_half(np.abs(blocks).max(axis=2, keepdims=True) / codes), F32(6e-8))
+    back = (np.clip(np.rint(blocks / scale), -codes, codes) * scale).reshape(w.shape)
+    return np.clip(np.rint(new / factors / step), -127, 127) * step @ back.T
+
+
+def layer_and_rows(rng: np.random.Generator):
+    """Fat-tailed weights, channels of many sizes; a few inputs much larger than the others."""
+    spread = np.geomspace(1, 1 / rng.uniform(5, 50), 16)[:, None]
+    w = (rng.permutation(spread) * rng.standard_t(4, (16, 256))).astype(F32)
+    size = np.exp(rng.normal(0, 0.5, 256))
+    size[rng.choice(256, 6, replace=False)] *= rng.uniform(20, 80)
+    x = (rng.standard_normal((1200, 256)) * size).astype(F32)
+    return (w, x[:600]), (w, x[:600], x[600:])
+
+
+def snr_of_outputs(answer, unseen):
+    """Mean over the outputs of their SNR in dB."""
+    w, seen, new = unseen
+    try:
+        bits, size, factors = answer
+        bits, size, factors = int(bits), int(size), np.asarray(factors, F32)
+    except (TypeError, ValueError):
+        raise ValueError("return three things: bits, the size of a group, 256 factors") from None
+    if bits < 2 or size < 1 or 256 % size or bits + 16 / size > 4.5:
+        raise ValueError(
+            f"{bits} bits in groups of {size}: expected 2 bits or more, a size that divides 256, "
+            f"and {bits} + 16/{size} of at most 4.5"
+        )
+    if factors.shape != (256,) or not (np.isfinite(factors) & (factors > 0)).all():
+        raise ValueError(f"factors of shape {factors.shape}: expected 256 positive numbers")
+    exact = new @ w.T
+    error = _outputs(w, seen, new, bits, size, factors) - exact
+    return float(np.mean(10 * np.log10((exact**2).sum(axis=0) / (error**2).sum(axis=0))))
+
+
+def four_bit_channels(w, x):
+    """Per channel, and the inputs as they are."""
+    return 4, 256, np.ones(256)
+
+
+@transfer(
+    "05-transfer",
+    draw=layer_and_rows,
+    measure=snr_of_outputs,
+    plain=four_bit_channels,
+    target=23.0,
+    unit="dB",
+)
+def groups_and_factors(w, x):
+    """Groups of 32 use the whole budget; of the exponents, keep the best."""
+    largest, weights = np.abs(x).max(axis=0), np.abs(w).max(axis=0)
+
+    def noise(eta):
+        s = largest**eta / weights ** (1 - eta)
+        step = np.abs(x / s).max() / 127
+        blocks = (w * s).reshape(len(w), -1, 32)
+        scale = np.abs(blocks).max(axis=2, keepdims=True) / 7
+        back = (np.rint(blocks / scale) * scale).reshape(w.shape)
+        error = np.rint(x / s / step) * step @ back.T - x @ w.T
+        return np.mean(np.sum(error**2, axis=0) / np.sum(w**2, axis=1))
+
+    best = min(np.linspace(0, 1, 11), key=noise)
+    return 4, 32, largest**best / weights ** (1 - best)
