@@ -110,7 +110,8 @@ def test_processes_and_progress_change_nothing(rows, models):
             seen.append(total)
             yield task
 
-    options = {"bits": list(range(1, 17)), "scheme": ["symmetric", "asymmetric"]}
+    both = {"scheme": ["symmetric", "asymmetric"], "granularity": ["tensor", "channel"]}
+    options = {"bits": list(range(1, 17)), **both}
     one = sweep(models, x, y, **options, progress=bar)
     two = sweep(models, x, y, **options, n_jobs=2)
     assert seen == [6] * 6

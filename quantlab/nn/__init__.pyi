@@ -13,6 +13,11 @@ from .ptq import (
     observe as observe,
     post_training_quantize as post_training_quantize,
 )
+from .repair import (
+    choose_rounding as choose_rounding,
+    correct_bias as correct_bias,
+    equalize_layers as equalize_layers,
+)
 from .sweeps import sweep as sweep
 from .mixed import mixed_precision as mixed_precision, sensitivity as sensitivity, within as within
 from .table import Table as Table

@@ -39,13 +39,15 @@ def weight_params(
 
 
 def activation_params(
-    x: np.ndarray | Observer, bits: int, method: str = "minmax"
+    x: np.ndarray | Observer | QuantizationParams, bits: int, method: str = "minmax"
 ) -> QuantizationParams:
     """Return the unsigned, asymmetric, per-tensor grid of a layer's inputs.
 
-    x: the inputs (rows, in), or an observer that has seen them.
+    x: the inputs (rows, in), an observer that has seen them, or the grid that was made of them.
     """
     scheme = QuantizationScheme.ASYMMETRIC_PER_TENSOR
+    if isinstance(x, QuantizationParams):
+        return x
     if isinstance(x, Observer):
         return x.params(scheme, bits, method=method, signed=False)
     return choose_params(x, scheme, bits, method=method, signed=False)
@@ -210,8 +212,7 @@ def post_training_quantize(
     if dynamic and activation_bits is not None:
         grids = [QuantizationParams(1.0, 0, activation_bits, signed=False)] * len(model.layers)
     elif activation_bits is not None:
-        seen = _calibrated(model, calibration, activation_method)
-        grids = [activation_params(a, activation_bits, activation_method) for a in seen]
+        grids = [*static_grids(model, calibration, activation_bits, activation_method)]
     layers = [
         LinearLayer(layer.weight.copy(), layer.bias.copy())
         if b is None
@@ -226,8 +227,15 @@ def post_training_quantize(
     return QuantizedModel(layers, model.copy())
 
 
+def static_grids(
+    model: TradingModel, calibration: Any, bits: int, method: str = "minmax"
+) -> list[QuantizationParams]:
+    """Return one grid per layer for its inputs: what `post_training_quantize` calibrates."""
+    return [activation_params(a, bits, method) for a in _calibrated(model, calibration, method)]
+
+
 def _calibrated(model: TradingModel, calibration: Any, method: str) -> Sequence[Any]:
-    """Return what the grid of each layer's inputs is measured on: the inputs, or an observer."""
+    """Return what each layer's grid is measured on: its inputs, an observer, or a grid already."""
     where = "post_training_quantize: calibration"
     if calibration is None:
         raise ValueError(
@@ -235,7 +243,7 @@ def _calibrated(model: TradingModel, calibration: Any, method: str) -> Sequence[
             "to measure ranges on (or dynamic=True, or activation_bits=None)"
         )
     listed = isinstance(calibration, (list, tuple)) and len(calibration) > 0
-    if listed and isinstance(calibration[0], Observer):
+    if listed and isinstance(calibration[0], Observer | QuantizationParams):
         if len(calibration) != len(model.layers):
             raise ValueError(
                 f"{where} holds {len(calibration)} observers for {len(model.layers)} layers; "

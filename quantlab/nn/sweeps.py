@@ -12,11 +12,11 @@ from quantlab.error import snr_db
 from quantlab.nn.evaluate import agreement, block_interval, decisions, paired_interval
 from quantlab.nn.layers import check_rows
 from quantlab.nn.model import TradingModel, check_labels
-from quantlab.nn.ptq import Observer, post_training_quantize
+from quantlab.nn.ptq import Observer, post_training_quantize, static_grids
 from quantlab.nn.table import Table
 from quantlab.scheme import QuantizationScheme
 
-CHUNK = 16  # settings in one task of joblib
+CHUNK = 48  # settings in one task of joblib
 SETTINGS = ("bits", "activation_bits", "scheme", "granularity", "method")
 
 
@@ -87,7 +87,10 @@ def sweep(
     if not calls:
         raise ValueError(f"{me}: a setting is an empty list; expected one value or more")
     exact = [m.predict_logits(x) for m in models]
-    chunks = [calls[i : i + CHUNK] for i in range(0, len(calls), CHUNK)]
+    # settings of one width of the inputs follow each other: a task calibrates them once
+    order = sorted(range(len(calls)), key=lambda i: calls[i]["activation_bits"] or 0)
+    place = np.argsort(order)
+    chunks = [[calls[i] for i in order[k : k + CHUNK]] for k in range(0, len(calls), CHUNK)]
     tasks = [
         (model, chunk, x, z, calibration)
         for model, z in zip(models, exact, strict=True)
@@ -95,11 +98,11 @@ def sweep(
     ]
     done = _run(tasks, n_jobs)
     done = done if progress is None else progress(done, total=len(tasks))
-    parts = [found for chunk in done for found in chunk]  # model by model, setting by setting
+    parts = [found for chunk in done for found in chunk]  # model by model, in that order
     right = np.stack([decisions(z) == y for z in exact])  # (models, n)
     rows = []
     for i, setting in enumerate(settings):
-        of_models = parts[i :: len(settings)]
+        of_models = parts[place[i] :: len(settings)]
         numbers = np.mean([found[:3] for found in of_models], axis=0)
         mine = np.stack([found[4] for found in of_models]) == y
         rows.append(
@@ -155,9 +158,14 @@ def _measured(
     model: TradingModel, calls: list[dict], x: np.ndarray, exact: np.ndarray, calibration: Any
 ) -> list[tuple]:
     """(SNR, agreement, saturation, bytes, decisions) of one model at some settings."""
-    found = []
+    found, grids = [], {}
     for call in calls:
-        quantized = post_training_quantize(model, calibration, **call)
+        bits = call["activation_bits"]
+        if bits not in grids:
+            grids[bits] = calibration
+            if bits is not None and not call["dynamic"]:
+                grids[bits] = static_grids(model, calibration, bits, call["activation_method"])
+        quantized = post_training_quantize(model, grids[bits], **call)
         logits, saturation = quantized.logits_and_saturation(x)
         measures = snr_db(exact, logits), agreement(exact, logits), saturation
         found.append((*measures, quantized.nbytes, decisions(logits)))
