@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import exercise, mistake
+from . import exercise, mistake, transfer
 
 F32 = np.float32
 RNG = np.random.default_rng(8)
@@ -246,3 +246,60 @@ def rows_share_words(outputs, k):
 def words_as_bytes(outputs, k):
     """you count words; each takes 8 bytes."""
     return outputs * (-(-k // 64) + 4)
+
+
+def related_inputs(rng):
+    """A layer of weights, and inputs whose columns share two factors: seen and unseen rows."""
+    k, n = 48, 400
+    factors = rng.standard_normal((2, k))
+    x = rng.standard_normal((2 * n, k)) + rng.standard_normal((2 * n, 2)) @ factors
+    w = rng.standard_normal((8, k)).astype(F32)
+    return (w, x[:n].astype(F32)), (w, x[n:].astype(F32))
+
+
+def snr_of_product(answer, unseen):
+    """SNR (dB) of the products with unseen inputs; ValueError for what is not one bit a weight."""
+    w, x = (part.astype(float) for part in unseen)
+    try:
+        signs, alpha = (np.asarray(part, dtype=float) for part in answer)
+    except (TypeError, ValueError):
+        raise ValueError("expected (signs, alpha), two arrays of numbers") from None
+    if signs.shape != w.shape or alpha.size != len(w):
+        raise ValueError(
+            f"signs have shape {signs.shape}, alpha {alpha.shape}; expected {w.shape} and one "
+            "magnitude for each row"
+        )
+    if not (np.abs(signs) == 1).all() or not np.isfinite(alpha).all():
+        raise ValueError("every sign must be -1 or +1, and every magnitude a finite number")
+    exact = x @ w.T
+    noise = exact - x @ (signs * alpha.reshape(-1, 1)).T
+    return 10 * np.log10(np.mean(exact**2) / np.mean(noise**2))
+
+
+def sign_and_mean(w, x):
+    return binarize(w)
+
+
+@transfer(
+    "08-transfer",
+    draw=related_inputs,
+    measure=snr_of_product,
+    plain=sign_and_mean,
+    target=7.0,
+    unit="dB",
+)
+def flips_that_help(w, x):
+    """Turn single signs as long as the error of the product falls; fit each magnitude to it."""
+    w, c = w.astype(float), x.T.astype(float) @ x  # errors of a product are d @ c @ d
+    signs = np.where(w >= 0, 1.0, -1.0)
+    for b, row in zip(signs, w, strict=True):
+        for _ in range(100):
+            with_row = c @ row @ b - 2 * b * (c @ row)  # b c w with sign k turned
+            with_own = b @ c @ b - 4 * b * (c @ b) + 4 * np.diag(c)
+            explained = with_row**2 / with_own  # by the best magnitude
+            k = explained.argmax()
+            if explained[k] <= (row @ c @ b) ** 2 / (b @ c @ b):
+                break
+            b[k] = -b[k]
+    alpha = np.sum(signs @ c * w, axis=1) / np.sum(signs @ c * signs, axis=1)
+    return signs, alpha
