@@ -192,6 +192,25 @@ def grid(**changes):
     return GridExplorer(**(given | changes))
 
 
+def test_ids_of_two_modules_on_a_page_differ(node, tmp_path):
+    # a page carries a copy of the shared parts in every module: a clip path of one must not cut
+    # what another draws
+    for name in ("a.mjs", "b.mjs"):
+        (tmp_path / name).write_text((w._HERE / "explorer_parts.js").read_text("utf-8"), "utf-8")
+    script = """
+import * as a from "./a.mjs";
+import * as b from "./b.mjs";
+const axes = { x: [0, 1], y: [0, 1], xlabel: "", ylabel: "" };
+const ids = [a, b, a, b].map((module) => new module.Plot(300, 200, axes).id);
+console.log(new Set(ids).size);
+"""
+    (tmp_path / "main.mjs").write_text(script, "utf-8")
+    done = subprocess.run(
+        [node, str(tmp_path / "main.mjs")], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "4", done.stderr
+
+
 @pytest.mark.parametrize("explorer", [lambda: ArrayExplorer(series()), grid])
 def test_what_travels(explorer):
     """A small still, a representation without an address, a module that fits a page."""

@@ -289,17 +289,20 @@ def sign_and_mean(w, x):
     unit="dB",
 )
 def flips_that_help(w, x):
-    """Turn single signs as long as the error of the product falls; fit each magnitude to it."""
-    w, c = w.astype(float), x.T.astype(float) @ x  # errors of a product are d @ c @ d
+    """Turn single signs while the error of the product falls; fit alpha to it."""
+    # the squared error of a product is d @ c @ d, d the error of the weights
+    w, c = w.astype(float), x.T.astype(float) @ x
     signs = np.where(w >= 0, 1.0, -1.0)
     for b, row in zip(signs, w, strict=True):
         for _ in range(100):
-            with_row = c @ row @ b - 2 * b * (c @ row)  # b c w with sign k turned
-            with_own = b @ c @ b - 4 * b * (c @ b) + 4 * np.diag(c)
-            explained = with_row**2 / with_own  # by the best magnitude
+            # b c w and b c b, for each k with sign k turned
+            cross = c @ row @ b - 2 * b * (c @ row)
+            own = b @ c @ b - 4 * b * (c @ b) + 4 * np.diag(c)
+            explained = cross**2 / own  # by the best magnitude
             k = explained.argmax()
             if explained[k] <= (row @ c @ b) ** 2 / (b @ c @ b):
                 break
             b[k] = -b[k]
-    alpha = np.sum(signs @ c * w, axis=1) / np.sum(signs @ c * signs, axis=1)
+    seen = signs @ c
+    alpha = np.sum(seen * w, axis=1) / np.sum(seen * signs, axis=1)
     return signs, alpha

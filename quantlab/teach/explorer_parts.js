@@ -1,6 +1,7 @@
 // Controls, axes and number formats that all explorers share. No library, no network.
 const SVG = "http://www.w3.org/2000/svg";
-let serial = 0;
+// Every module on a page has a copy of this file: ids are counted on the page, or they would meet.
+const serial = () => (globalThis.qlSerial = (globalThis.qlSerial ?? 0) + 1);
 
 export function tag(name, attributes = {}, ...children) {
   const node = document.createElement(name);
@@ -49,7 +50,7 @@ export class Plot {
     const yLabels = marks.map((v) => [v, number(v)]);
     const left = 30 + 6.3 * Math.max(...yLabels.map(([, s]) => s.length), 1);
     Object.assign(this, { width, height, left, right: width - margin, top: 10, bottom: height - 40, x, y, log, ylog });
-    this.id = `ql-clip-${serial++}`;
+    this.id = `ql-clip-${serial()}`;
     this.marks = [];
     this.targets = [];
     this.outside = [];
@@ -168,7 +169,7 @@ export function panel(title, legend, height = 205) {
   const tip = tag("div", { class: "ql-tip", "aria-hidden": "true" }), head = tag("figcaption");
   const root = tag("figure", { class: "ql-panel" }, head, svg, tip);
   const explain = (text, list) => head.replaceChildren(tag("b", {}, text), ...list.map(([kind, name]) => tag("span", { class: `ql-key ${kind}` }, name)));
-  const id = `ql-clip-${serial++}`;
+  const id = `ql-clip-${serial()}`;
   let drawn = null, ring = null, now = [];
   const hide = () => { tip.textContent = ""; ring?.remove(); ring = null; };
   // The nearest target says what it is: which curve, which value.
@@ -211,7 +212,7 @@ export function panel(title, legend, height = 205) {
 
 // ---- controls: native elements with a label and the value in words
 export function slider(label, { min, max, step }, change) {
-  const id = `ql-${serial++}`, input = tag("input", { type: "range", id, min, max, step });
+  const id = `ql-${serial()}`, input = tag("input", { type: "range", id, min, max, step });
   const output = tag("output", { for: id });
   input.addEventListener("input", () => change(+input.value));
   return {
@@ -226,7 +227,7 @@ export function slider(label, { min, max, step }, change) {
   };
 }
 export function choice(label, options, change) { // options: [value, text]
-  const id = `ql-${serial++}`, input = tag("select", { id }), output = tag("output", { for: id });
+  const id = `ql-${serial()}`, input = tag("select", { id }), output = tag("output", { for: id });
   input.append(...options.map(([value, text]) => tag("option", { value }, text)));
   input.addEventListener("change", () => change(input.value));
   return {
