@@ -289,7 +289,7 @@ def sign_and_mean(w, x):
     unit="dB",
 )
 def flips_that_help(w, x):
-    """Turn single signs while the error of the product falls; fit alpha to it."""
+    """Turn single signs while the error of the product falls; fit alpha."""
     # the squared error of a product is d @ c @ d, d the error of the weights
     w, c = w.astype(float), x.T.astype(float) @ x
     signs = np.where(w >= 0, 1.0, -1.0)
