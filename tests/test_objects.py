@@ -56,6 +56,7 @@ EXAMPLES = {
     "Matrix": corner,
     "Clip": lambda **k: objects.Clip(**{"data": series()} | k),
     "Decision": rows,
+    "Latent": lambda **k: objects.Latent(**({"best": 0.3, "value": -0.7} | k)),
     "Ruler": lambda **k: objects.Ruler(**{"data": series()} | k),
 }
 
@@ -130,6 +131,11 @@ REFUSED = [
     ("Decision", {"targets": np.zeros(3, bool)}, "targets has 3 rows"),
     ("Decision", {"fee": -1}, "fee is -1"),
     ("Decision", {"threshold": 99}, "threshold is 99"),
+    ("Latent", {"best": 1.1}, "best is 1.1; expected -1 to 1"),
+    ("Latent", {"value": np.nan}, "value is nan; expected -1.6 to 1.6"),
+    ("Latent", {"bits": 5}, "bits is 5; expected 1 to 4"),
+    ("Latent", {"rate": 0}, "rate is 0"),
+    ("Latent", {"clip": np.inf}, "clip is inf"),
     ("Matrix", {"x": np.ones((3, 5))}, "x (3, 5) and w (4, 3); expected (m, k) and (k, n)"),
     ("Matrix", {"x": np.ones((9, 4))}, "m, k, n are 9, 4, 3"),
     ("Matrix", {"w": np.zeros((4, 3))}, "not all zero"),
@@ -404,3 +410,40 @@ def test_bits_are_the_packages_xnor_product(node, tmp_path):
     for (a, b), got in zip(signs, answers, strict=True):
         product = ql.xnor_matmul(ql.binarize(a[None]), ql.binarize(b[None]))
         assert got["dot"] == got["sum"] == int(np.ravel(product)[0])
+
+
+def test_latent_walks_as_the_estimator_of_the_package_does(node, tmp_path):
+    starts = [(0.3, -0.7), (-0.45, 1.55), (0.0, 0.5), (0.95, -1.6)]
+    made = [
+        EXAMPLES["Latent"](best=best, value=value, bits=bits)
+        for bits in (1, 2, 3, 4)
+        for best, value in starts
+    ]
+    for o in made[::2]:
+        o.mask = 0
+    cases = [
+        {"w": o.value, "best": o.best, "s": o.params().scale.item(), "bits": o.bits, "mask": o.mask}
+        for o in made
+    ]
+    script = "return walk(c.w, f(c.best), f(c.s), c.bits, f(0.15), c.mask, 48);"
+    for o, got in zip(made, run(node, tmp_path, made[0], script, cases), strict=True):
+        latent, rounded = o.path()
+        np.testing.assert_array_equal(np.float32(got["latent"]), latent)
+        np.testing.assert_array_equal(np.float32(got["rounded"]), rounded)
+
+
+def test_latent_hops_so_that_its_mean_is_the_best_weight():
+    for best in (0.3, -0.6, 0.85):
+        latent, rounded = EXAMPLES["Latent"](best=best, value=0.1, steps=400).path()
+        # the sum of rate * (rounded - best) is the way that the latent weight went
+        assert (
+            abs(rounded[:-1].mean() - best) < np.abs(latent[-1] - latent[0]) / (0.15 * 400) + 1e-5
+        )
+        assert len(np.unique(rounded[-100:])) == 2
+
+
+def test_latent_beyond_the_grid_comes_back_only_without_the_mask():
+    o = EXAMPLES["Latent"](value=1.58)
+    assert np.ptp(o.path()[0]) == 0
+    o.mask = 0
+    assert abs(o.path()[0][-1]) < 1

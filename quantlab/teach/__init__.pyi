@@ -15,6 +15,7 @@ from .objects import (
     Candle as Candle,
     Clip as Clip,
     Decision as Decision,
+    Latent as Latent,
     Matrix as Matrix,
     Ruler as Ruler,
 )

@@ -21,7 +21,7 @@ from quantlab.market.features import FeatureScaler
 from quantlab.scheme import QuantizationParams, QuantizationScheme
 from quantlab.teach.figures import COLORS, LAW, limit_span
 from quantlab.teach.widgets import _CSS, _HERE, _MOST_VALUES, _axes, _Explorer, _module, _one_of
-from quantlab.tensor import QuantizedTensor, fake_quantize, quantize
+from quantlab.tensor import QuantizedTensor, fake_quantize, quantize, ste_gradient
 
 
 def _esm(name: str) -> str:
@@ -779,4 +779,94 @@ class Bits(_Object):
             ax.text(j, i, str(bit), ha="center", va="center")
         ax.set(xticks=[], yticks=range(3), yticklabels=[*self.spec["names"], "XOR"])
         ax.grid(False)
+        return figure
+
+
+class Latent(_Object):
+    """One weight pulled across a step by a gradient: what is dragged is not what is used.
+
+    Above, the loss 1/2 (w - best)**2 and the staircase that rounding makes of it, with its true
+    slope, 0, and the one that the straight-through estimator borrows from the mark; below, where
+    that slope carries the weight. The reader drags the weight and the bottom of the loss, changes
+    the bits, takes the mask away. best: the weight of least loss, within a symmetric grid that
+    ends at `clip`; value: where the latent weight starts, up to 1.6 clip; rate: of a step.
+    Steps are those of fake_quantize and ste_gradient in float32 (`path`). Traits value, best,
+    bits and mask follow the hand. Raises ValueError for starts outside. Taught in chapter 11.
+
+    >>> Latent(best=0.3, value=-0.5, bits=2)
+    Latent(2 bits to 1, -0.5 used as 0; best 0.3)
+    """
+
+    _esm = _esm("latent.js")
+    value = tr.Float().tag(sync=True)
+    best = tr.Float().tag(sync=True)
+    bits = tr.Int(2, min=1, max=4).tag(sync=True)
+    mask = tr.Int(1, min=0, max=1).tag(sync=True)
+
+    def __init__(
+        self,
+        best: float,
+        *,
+        value: float = 0.0,
+        clip: float = 1.0,
+        bits: int = 2,
+        rate: float = 0.15,
+        steps: int = 48,
+        caption: str = "",
+    ) -> None:
+        clip = self._inside("clip", clip, 1e-6, 1e6)
+        start = {
+            "value": self._inside("value", value, -1.6 * clip, 1.6 * clip),
+            "best": self._inside("best", best, -clip, clip),
+            "bits": _checks.integer(bits, "Latent", "bits", 1, 4),
+            "mask": 1,
+        }
+        spec = {
+            "title": "Latent: a weight and the mark that it is used as",
+            "reach": 1.6 * clip,
+            "rate": self._inside("rate", rate, 1e-3, 1),
+            "steps": _checks.integer(steps, "Latent", "steps", 40, 400),
+            "scales": [clip / max(2 ** (b - 1) - 1, 2 - (b > 1)) for b in range(1, 5)],
+            "limits": {"value": [-1.6 * clip, 1.6 * clip], "best": [-clip, clip]},
+            "choices": {"bits": [1, 2, 3, 4], "mask": [0, 1]},
+            "start": start,
+            "caption": caption,
+        }
+        super().__init__(spec=spec, **start)
+
+    def params(self) -> QuantizationParams:
+        """The grid at the present bits; the two marks of one bit lie at half the clip."""
+        return QuantizationParams(self.spec["scales"][self.bits - 1], 0, self.bits, True, True)
+
+    def path(self) -> tuple[np.ndarray, np.ndarray]:
+        """Latent and rounded weight before each of the next steps, (steps + 1,) float32 each."""
+        w, p, best = np.float32([self.value]), self.params(), np.float32(self.best)
+        latent, rounded = [], []
+        for _ in range(self.spec["steps"] + 1):
+            latent.append(w[0])
+            rounded.append(fake_quantize(w, p)[0])
+            slope = np.float32([rounded[-1] - best])
+            w = w - np.float32(self.spec["rate"]) * (
+                ste_gradient(w, p, slope) if self.mask else slope
+            )
+        return np.array(latent), np.array(rounded)
+
+    def __repr__(self) -> str:
+        back = float(self.path()[1][0])
+        grid = f"{self.bits} bit{'s'[: self.bits - 1]} to {self.spec['limits']['best'][1]:.3g}"
+        return f"Latent({grid}, {self.value:.3g} used as {back:.3g}; best {self.best:.3g})"
+
+    def figure(self) -> Figure:
+        """The still: the loss with its staircase, and the path from here."""
+        figure, (left, right) = _axes(2.8, ncols=2)
+        x = np.linspace(-self.spec["reach"], self.spec["reach"], 801)
+        left.plot(x, (x - self.best) ** 2 / 2, color=COLORS["signal"])
+        stairs = fake_quantize(x, self.params())
+        left.plot(x, (stairs - self.best) ** 2 / 2, color=COLORS["quantized"])
+        left.plot(self.value, (self.path()[1][0] - self.best) ** 2 / 2, "o", color=COLORS["signal"])
+        left.set(xlabel="latent weight", ylabel="loss")
+        for line, name in zip(self.path(), ("signal", "quantized"), strict=True):
+            right.plot(line, color=COLORS[name], drawstyle="steps-post")
+        right.axhline(self.best, color=COLORS["law"], linestyle="--", linewidth=1)
+        right.set(xlabel="step", ylabel="weight")
         return figure
