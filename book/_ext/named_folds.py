@@ -5,6 +5,7 @@
 import re
 
 from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode, depart_HideCellInput, visit_HideCellInput
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
@@ -24,6 +25,16 @@ class NamedFolds(SphinxPostTransform):
                     cell[key] = f"{cell[key]}: {named[1][0].lower()}{named[1][1:].rstrip('.:')}"
 
 
+def visit(translator, node: HideCodeCellNode) -> None:
+    """Write the fold without a label that hides its name."""
+    visit_HideCellInput(translator, node)
+    start = next(
+        i for i in reversed(range(len(translator.body))) if "<summary" in translator.body[i]
+    )
+    translator.body[start] = "<summary>\n"
+
+
 def setup(app: Sphinx) -> dict:
+    app.add_node(HideCodeCellNode, override=True, html=(visit, depart_HideCellInput))
     app.add_post_transform(NamedFolds)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
