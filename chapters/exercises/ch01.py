@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from . import exercise, mistake
+from . import exercise, mistake, transfer
 
 LAYERS = ((32, 4, 8), (16, 32, 4), (1, 16, 1), (3, 3, 3), (5, 7, 2), (4096, 4096, 8))
 
@@ -180,3 +180,39 @@ def medians_apart(baseline, candidate):
     within a round first.
     """
     return np.median(baseline[1:]) / np.median(candidate[1:])
+
+
+def shifted_twin(rng: np.random.Generator):
+    """Logits of a model, and those of its twin: shrunk, shifted, noisy, on a coarse grid."""
+    before = rng.normal(rng.uniform(-0.3, 0.3), 1, 2500)
+    shift = rng.choice([-1, 1]) * rng.uniform(0.3, 0.8)
+    noisy = rng.uniform(0.5, 0.9) * before + shift + 0.15 * rng.standard_t(4, 2500)
+    step = rng.uniform(0.05, 0.15)
+    after = step * np.rint(noisy / step)
+    before, after = before.astype(np.float32), after.astype(np.float32)
+    return (before[:500], after[:500]), (before[500:], after[500:])
+
+
+def percent_agreed(threshold, unseen):
+    """Percent of the unseen rows on which twin and model decide the same."""
+    number = np.asarray(threshold, float)
+    if number.shape != () or not np.isfinite(number):
+        raise ValueError(f"the threshold is {threshold!r}: expected one finite number")
+    before, after = unseen
+    return 100 * float(np.mean((before > 0) == (after > number)))
+
+
+def zero(before, after):
+    """The threshold of the float model."""
+    return 0.0
+
+
+@transfer(
+    "01-transfer", draw=shifted_twin, measure=percent_agreed, plain=zero, target=90.0, unit="%"
+)
+def most_agreement(before, after):
+    """Try every value between two logits; keep the one that agrees most."""
+    levels = np.unique(after)
+    tries = (levels[1:] + levels[:-1]) / 2
+    agreed = [np.mean((before > 0) == (after > t)) for t in tries]
+    return tries[np.argmax(agreed)]
