@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import exercise, mistake
+from . import exercise, mistake, transfer
 
 RNG = np.random.default_rng(6)
 FLIP_CASES = ((0.01,), (0.0001,), (0.25,), (0.0317,))
@@ -205,3 +205,42 @@ def added_twice(x, step, u):
 def no_dither(x, step, u):
     """that is plain rounding; u is not used."""
     return step * np.rint(x / step)
+
+
+def directed_errors(rng):
+    """Float and quantized logits of 1,000 rows, and of the 20,000 after them.
+
+    The error has a direction: a shift, a tilt, and a scatter that widens with the logit.
+    """
+    z = rng.normal(rng.uniform(-0.5, 0.5), 1.5, 21_000)
+    shift = rng.choice([-1, 1]) * rng.uniform(0.2, 0.5)
+    scatter = 0.1 * (0.3 + np.abs(z)) * rng.standard_normal(z.size)
+    z_hat = (1 + rng.uniform(-0.3, 0.1)) * z + shift + scatter
+    return (z[:1000], z_hat[:1000]), (z[1000:], z_hat[1000:])
+
+
+def agreement_above(threshold, unseen):
+    """Percent of unseen rows with one decision: float above 0, quantized above the threshold."""
+    if not (np.size(threshold) == 1 and np.isfinite(np.asarray(threshold, float)).all()):
+        raise ValueError(f"a threshold is one finite number, yours is {threshold!r}")
+    z, z_hat = unseen
+    return 100 * np.mean((z > 0) == (z_hat > float(np.squeeze(threshold))))
+
+
+def same_threshold(z, z_hat):
+    """The threshold of the float model."""
+    return 0.0
+
+
+@transfer(
+    "06-transfer",
+    draw=directed_errors,
+    measure=agreement_above,
+    plain=same_threshold,
+    target=98.8,
+    unit="% of equal decisions",
+)
+def fewest_flips(z, z_hat):
+    """Try every quantized logit as the threshold; keep the one with fewest flips."""
+    flips = [np.mean((z > 0) != (z_hat > t)) for t in z_hat]
+    return z_hat[np.argmin(flips)]
