@@ -241,6 +241,6 @@ def same_threshold(z, z_hat):
     unit="% of equal decisions",
 )
 def fewest_flips(z, z_hat):
-    """Try every quantized logit as the threshold; keep the one with fewest flips."""
+    """Try each quantized logit as threshold; keep that of fewest flips."""
     flips = [np.mean((z > 0) != (z_hat > t)) for t in z_hat]
     return z_hat[np.argmin(flips)]
