@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import exercise, mistake
+from . import exercise, mistake, transfer
 
 F32 = np.float32
 RNG = np.random.default_rng(4)
@@ -161,3 +161,60 @@ def column_added(w, x_zero, w_zero):
 def wrapped(w, x_zero, w_zero):
     """the column sums wrap around: 40 codes of int8 do not sum within int8. Sum in int32."""
     return -x_zero * w.sum(axis=0, dtype=np.int8).astype(np.int32) + len(w) * x_zero * w_zero
+
+
+LAYERS, ALLOWED = 6, 2
+
+
+def six_layers(rng: np.random.Generator):
+    """Weights from centered to lopsided, some with an outlier; inputs out of a ReLU."""
+    w = rng.normal(0, 1, (LAYERS, 64, 64)).clip(-3, 3)
+    w = np.where(w < 0, w * rng.uniform(0, 1, (LAYERS, 1, 1)), w)
+    w[rng.choice(LAYERS, 2, replace=False), 0, 0] = -3.0  # lopsided, but for one weight
+    w *= rng.choice([-1, 1], (LAYERS, 1, 1))
+    x = np.maximum(rng.normal(0, 1, (LAYERS, 600, 64)), 0).astype(F32)
+    w = w.astype(F32)
+    return (w, x[:, :300]), (w, x[:, 300:])
+
+
+def _four_bits(w, zero_point: bool):
+    """The weights on one min-max grid of 4 bits, symmetric or with a zero point."""
+    if not zero_point:
+        step = np.abs(w).max() / 7
+        return np.rint(w / step) * step
+    low, high = min(w.min(), 0.0), max(w.max(), 0.0)
+    step = (high - low) / 15
+    z = np.rint(-low / step)
+    return step * (np.clip(np.rint(w / step) + z, 0, 15) - z)
+
+
+def snr_of_layers(answer, unseen):
+    """Mean over the layers of the SNR of their outputs."""
+    chosen = np.asarray(answer)
+    if chosen.shape != (LAYERS,) or not np.isin(chosen, (0, 1)).all():
+        raise ValueError(f"the answer is {answer!r}: expected six True or False")
+    if chosen.sum() > ALLOWED:
+        raise ValueError(f"{chosen.sum()} layers have a zero point: two may")
+    points = []
+    for w, x, yes in zip(*unseen, chosen, strict=True):
+        exact = x @ w.T
+        error = x @ _four_bits(w, yes).T - exact
+        points.append(10 * np.log10(np.sum(exact**2) / np.sum(error**2)))
+    return float(np.mean(points))
+
+
+def none_at_all(weights, inputs):
+    """Symmetric everywhere, the rule of the textbook."""
+    return [False] * LAYERS
+
+
+@transfer(
+    "04-transfer", draw=six_layers, measure=snr_of_layers, plain=none_at_all, target=21.4, unit="dB"
+)
+def most_lopsided(weights, inputs):
+    """By (4.2) a smaller ratio of the sides gains more."""
+    below, above = -weights.min(axis=(1, 2)), weights.max(axis=(1, 2))
+    ratio = np.minimum(below, above) / np.maximum(below, above)
+    chosen = np.zeros(6, bool)
+    chosen[np.argsort(ratio)[:2]] = True
+    return chosen
