@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import exercise, mistake
+from . import exercise, mistake, transfer
 
 F32 = np.float32
 RNG = np.random.default_rng(7)
@@ -250,3 +250,50 @@ def standard_deviation(w, levels, size):
     b = w.reshape(-1, size)
     width = b.std(axis=1, keepdims=True)
     return (levels[nearest(b / width, levels)] * width).reshape(w.shape)
+
+
+def lopsided_tails(rng):
+    """400 values to see and 2,000 to come: fat tails, the right one heavier."""
+    x = rng.standard_t(4, 2400)
+    x *= np.where(x > 0, 2.0, 1.0) * rng.uniform(0.5, 2.0)
+    return x[:400].astype(F32), x[400:].astype(F32)
+
+
+def snr_of_levels(levels, unseen):
+    """SNR (dB) of the nearest levels; ValueError for levels that are not 16 rising numbers."""
+    try:
+        levels = np.asarray(levels, dtype=float).reshape(-1)
+    except (TypeError, ValueError):
+        raise ValueError("expected 16 rising levels, as numbers") from None
+    if levels.size != 16 or not np.isfinite(levels).all() or not (np.diff(levels) > 0).all():
+        raise ValueError(
+            f"your levels are {levels.size} numbers; expected 16, each larger than the one before"
+        )
+    x = unseen.astype(float)
+    return 10 * np.log10(np.mean(x**2) / np.mean((x - levels[nearest(x, levels)]) ** 2))
+
+
+def even_min_max(x):
+    return np.linspace(x.min(), x.max(), 16)
+
+
+@transfer(
+    "07-transfer",
+    draw=lopsided_tails,
+    measure=snr_of_levels,
+    plain=even_min_max,
+    target=15.0,
+    unit="dB",
+)
+def spread_and_settle(x):
+    """Add scaled copies, so that the tails hold more values; then Lloyd."""
+    x = x.astype(float)
+    more = np.concatenate([x * size for size in np.geomspace(0.7, 1.6, 7)])
+    levels = np.quantile(more, np.linspace(0, 1, 18)[1:-1])
+    for _ in range(300):
+        borders = (levels[:-1] + levels[1:]) / 2
+        cells = np.searchsorted(borders, more)
+        count = np.bincount(cells, minlength=16)
+        total = np.bincount(cells, more, 16)
+        levels = np.where(count > 0, total / np.maximum(count, 1), levels)
+    return levels

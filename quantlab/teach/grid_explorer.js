@@ -43,7 +43,7 @@ function paint(spec, m, point, { pinned, along, guess }, w, h) {
   const a = Math.min(...ends), b = Math.max(...ends), room = (b - a || 1) * 0.04;
   const curve = (where, key) => x.values.map((_, i) => [place(i), m[key][at(spec, { ...where, [x.name]: i })]]);
   const grey = ghosts(spec, point, along), names = [...grey.map(([, name]) => name), ...m.references.map(([label, v]) => `${label} ${number(v)}`)];
-  const longest = Math.max(0, ...names.map((s) => s.length)), margin = Math.min(8 + 6.4 * longest, w * 0.3);
+  const longest = Math.max(0, ...names.map((s) => s.length)), margin = Math.min(16 + 6.4 * longest, w * 0.3);
   const p = new Plot(w, h, {
     x: log ? [a / (b / a) ** 0.04, b * (b / a) ** 0.04] : [a - room, b + room], ...limits(m, guess?.flat ?? []), log, margin: names.length ? margin : 10,
     xlabel: x.unit ? `${x.name} (${x.unit})` : x.name, ylabel: m.unit ? `${m.name} (${m.unit})` : m.name,
