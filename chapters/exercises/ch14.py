@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import exercise, mistake
+from . import exercise, mistake, transfer
 
 
 def _logits(seed: int) -> tuple:
@@ -182,3 +182,51 @@ def as_shares(a, b, day, drawn):
     """these are shares; percentage points are 100 times as large."""
     low, high = interval(a, b, day, drawn)
     return low / 100, high / 100
+
+
+def squeezed_layer(rng):
+    """A layer, and inputs that min-max has squeezed toward -1: (seen, unseen)."""
+    w = rng.normal(0, 0.5, (16, 4)).astype(np.float32)
+    b = rng.normal(0, 0.3, 16).astype(np.float32)
+    x = (-1 + 0.1 * rng.lognormal(0, 0.6, (4000, 4))).astype(np.float32)
+    return (w, b, x[:500]), (w, b, x[500:])
+
+
+def snr_of_layer(answer, unseen):
+    """SNR in dB of the unseen outputs, against what differs between the rows."""
+    w, b, x = unseen
+    parts = tuple(answer) if isinstance(answer, (tuple, list)) else (answer,)
+    if len(parts) != 3:
+        raise ValueError(f"three results are wanted, (codes, scale, bias); yours has {len(parts)}")
+    try:
+        codes, scale, bias = (np.asarray(part, float) for part in parts)
+        codes, scale, bias = codes.reshape(w.shape), scale.reshape(len(b)), bias.reshape(len(b))
+    except (TypeError, ValueError):
+        raise ValueError("expected codes (16, 4), scale (16,), bias (16,)") from None
+    whole = np.isin(codes, np.arange(-7, 8)).all()
+    if not (whole and np.isfinite(scale).all() and np.isfinite(bias).all()):
+        raise ValueError("codes are the integers -7 to 7; scale and bias are finite numbers")
+    exact = x.astype(float) @ w.T + b
+    noise = x @ (codes * scale[:, None]).T + bias - exact
+    return 10 * np.log10(exact.var(axis=0).sum() / np.mean(noise**2, axis=0).sum())
+
+
+def plain_rounding(w, b, x):
+    scale = np.abs(w).max(axis=1) / 7
+    return np.rint(w / scale[:, None]), scale, b
+
+
+@transfer(
+    "14-transfer",
+    draw=squeezed_layer,
+    measure=snr_of_layer,
+    plain=plain_rounding,
+    target=15.0,
+    unit="dB",
+)
+def mended(w, b, x):
+    """Round to 4 bits; take the mean error over the rows x out of the bias."""
+    scale = np.abs(w).max(axis=1) / 7
+    codes = np.rint(w / scale[:, None])
+    error = (x @ (codes * scale[:, None] - w).T).mean(axis=0)
+    return codes, scale, b - error

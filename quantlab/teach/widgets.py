@@ -336,42 +336,19 @@ class GridExplorer(_Explorer):
         measures: the columns to show, or {column: dict(name=, unit=, low=, high=, law= (columns),
         reference=, steps=)}. dims: the columns that are settings (None: x and every other column
         of texts, integers or booleans with more than one value). A setting without a row is not
-        measured; two rows for one setting are refused. options: those of GridExplorer.
+        measured; two rows for one setting are refused. options: those of GridExplorer; a refresh
+        returns (table, note).
         """
-        me = "GridExplorer.from_table"
-        columns = _columns(table, me)
         if not isinstance(measures, Mapping):
             measures = {name: {} for name in measures}
-        parts = ("low", "high", "law")
-        taken = {*measures, *(m[k] for m in measures.values() for k in parts if k in m)}
-        for name in (*taken, *(dims or ()), x):
-            _one_of(me, "column", name, list(columns))
-        if dims is None:
-            dims = [k for k in columns if k == x or (k not in taken and _is_setting(columns[k]))]
-        levels = {k: list(dict.fromkeys(columns[k])) for k in dims}
-        for k, values in levels.items():
-            if not any(isinstance(v, str) for v in values):
-                levels[k] = sorted(values)
-        places = [
-            tuple(v.index(columns[k][i]) for k, v in levels.items()) for i in _rows_of(columns)
-        ]
-        if len(set(places)) < len(places):
-            twice = next(p for p in places if places.count(p) > 1)
-            at = ", ".join(f"{k}={v[i]!r}" for (k, v), i in zip(levels.items(), twice, strict=True))
-            raise ValueError(f"{me}: {at} has several rows; name every setting in dims, or average")
+        if anew := options.get("refresh"):
 
-        def spread(column: str) -> np.ndarray:
-            grid = np.full([len(v) for v in levels.values()], np.nan)
-            for place, value in zip(places, columns[column], strict=True):
-                grid[place] = np.nan if value is None else value
-            return grid
+            def again() -> tuple:
+                fresh, note = anew()
+                return (*_of_table(fresh, measures, x, dims), note)
 
-        shown = {}
-        for column, m in measures.items():
-            given = {k: v for k, v in m.items() if k not in ("name", *parts)}
-            given |= {k: spread(m[k]) for k in parts if k in m}
-            shown[m.get("name", column)] = {"values": spread(column), **given}
-        return cls(levels, shown, x=x, **options)
+            options["refresh"] = again
+        return cls(*_of_table(table, measures, x, dims), x=x, **options)
 
     def __init__(
         self,
@@ -566,6 +543,42 @@ class GridExplorer(_Explorer):
         ax.set(xlabel=x["name"], ylabel=m["name"] + unit)
         ax.legend(frameon=False, fontsize=8)
         return figure
+
+
+def _of_table(
+    table: Any, measures: Mapping[str, Mapping], x: str, dims: Sequence[str] | None
+) -> tuple[dict, dict]:
+    """The dims and measures of GridExplorer for a tidy table."""
+    me = "GridExplorer.from_table"
+    columns = _columns(table, me)
+    parts = ("low", "high", "law")
+    taken = {*measures, *(m[k] for m in measures.values() for k in parts if k in m)}
+    for name in (*taken, *(dims or ()), x):
+        _one_of(me, "column", name, list(columns))
+    if dims is None:
+        dims = [k for k in columns if k == x or (k not in taken and _is_setting(columns[k]))]
+    levels = {k: list(dict.fromkeys(columns[k])) for k in dims}
+    for k, values in levels.items():
+        if not any(isinstance(v, str) for v in values):
+            levels[k] = sorted(values)
+    places = [tuple(v.index(columns[k][i]) for k, v in levels.items()) for i in _rows_of(columns)]
+    if len(set(places)) < len(places):
+        twice = next(p for p in places if places.count(p) > 1)
+        at = ", ".join(f"{k}={v[i]!r}" for (k, v), i in zip(levels.items(), twice, strict=True))
+        raise ValueError(f"{me}: {at} has several rows; name every setting in dims, or average")
+
+    def spread(column: str) -> np.ndarray:
+        grid = np.full([len(v) for v in levels.values()], np.nan)
+        for place, value in zip(places, columns[column], strict=True):
+            grid[place] = np.nan if value is None else value
+        return grid
+
+    shown = {}
+    for column, m in measures.items():
+        given = {k: v for k, v in m.items() if k not in ("name", *parts)}
+        given |= {k: spread(m[k]) for k in parts if k in m}
+        shown[m.get("name", column)] = {"values": spread(column), **given}
+    return levels, shown
 
 
 def _columns(table: Any, me: str) -> dict[str, list]:
