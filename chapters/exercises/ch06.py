@@ -242,5 +242,5 @@ def same_threshold(z, z_hat):
 )
 def fewest_flips(z, z_hat):
     """Try each quantized logit as threshold; keep that of fewest flips."""
-    flips = [np.mean((z > 0) != (z_hat > t)) for t in z_hat]
-    return z_hat[np.argmin(flips)]
+    changed = [np.mean((z > 0) != (z_hat > t)) for t in z_hat]
+    return z_hat[np.argmin(changed)]
