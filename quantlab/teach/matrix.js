@@ -90,7 +90,9 @@ function render(view) {
     row.push(tag("em", {}, "="), stop(s.step < k ? "…" : now.acc, "accumulator", ""), tag("em", {}, "× Sx Sw →"), stop(number(now.real, 3), `float ${minus(number(now.float, 3))}`, "ql-quantized"));
     ui.stats.replaceChildren(tag("div", { class: "ql-travel" }, ...row));
     const at = Math.max(0, s.step - 1), last = s.step ? ` Last product: ${minus(r.x.codes[pi * k + at])} × ${minus(r.w.codes[pj * k + at])} = ${minus(now.each[at])}.` : "";
-    b.say(`${now.zw ? "A free zero point of W costs a sum over each row of X, new for every input." : "With Zw = 0 the row term is gone."} ${s.folded ? "The column term is in the bias." : "The column term never changes: it can be folded into the bias."}${last}`);
+    const lost = r.w.codes.reduce((sum, code, c) => sum + (s.values[m * k + c] !== 0 && code === r.w.params[s.per === "channel" ? Math.floor(c / k) : 0].zero), 0);
+    const shared = `${s.per === "channel" ? "Each column of W has its own scale" : "W has one scale"}, and ${lost} of its ${n * k} weights became 0.`;
+    b.say(`${shared} ${now.zw ? "A free zero point of W costs a sum over each row of X, new for every input." : "With Zw = 0 the row term is gone."} ${s.folded ? "The column term is in the bias." : "The column term never changes: it can be folded into the bias."}${last}`);
   }
   return b.run([place], picture);
 }
