@@ -77,7 +77,7 @@ function render(view) {
     p.height = place.height;
     p.outside.push(`<text class="ql-label" x="8" y="${top - 9}">${minus(count(sum))} in bits</text>`);
     for (let i = 0; i < CELLS; i++) {
-      const at = CELLS - 1 - i, one = (pattern >> BigInt(at)) & 1n, out = at >= s.width, spoiled = out && lost && one !== (pattern >> BigInt(s.width - 1) & 1n);
+      const at = CELLS - 1 - i, one = (pattern >> BigInt(at)) & 1n, out = at >= s.width, spoiled = out && lost && at < need;
       const left = 8 + i * side, cls = `${one ? "ql-one" : ""} ${spoiled ? "ql-lost" : out ? "ql-beyond" : ""}`;
       p.outside.push(`<rect class="ql-cell ${cls}" x="${left + 0.5}" y="${top}" width="${side - 1}" height="22" rx="2"/>`);
       if (side > 13) p.outside.push(`<text class="ql-code" x="${left + side / 2}" y="${top + 15}" text-anchor="middle">${one}</text>`);
