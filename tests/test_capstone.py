@@ -29,6 +29,8 @@ from quantlab.nn import QuantizedModel
 
 CHAPTERS = Path(__file__).parent.parent / "chapters"
 LIVE = CHAPTERS / "14-live-bybit-model.ipynb"
+DATA = CHAPTERS / "13-market-data.ipynb"
+CHEAP = {"SEEDS": range(2), "PIECES": {200: 3, 4_000: 2}}
 SYMBOLS = "BTCUSDT", "ETHUSDT"
 INTERVALS = "5", "15", "60"
 SIZES = (32, 16), (8,), (24, 16, 8)
@@ -124,6 +126,30 @@ def test_live_model_on_other_simulated_candles(monkeypatch, seed):
     seeds = [seed, seed + 1]
     names = run(LIVE, monkeypatch, SIZES=sizes, SEEDS=seeds, INTERVAL=interval, SIMULATOR=seed)
     check_live(names, candles)
+
+
+def check_data(names: dict, candles: ql.Candles) -> None:
+    """A run of chapter 13 asserted no fact, and measured every setting of its explorer."""
+    assert not names["facts"] and names["candles"] is candles
+    assert len(names["grid"]) == 4 * 2 * 8
+    assert np.isfinite([row["change"] for row in names["grid"]]).all()
+
+
+@pytest.mark.parametrize("number", range(12))
+def test_market_data_on_a_dozen_end_points(recordings, monkeypatch, number):
+    candles = recorded(recordings, SYMBOLS[number % 2])
+    end = round(np.linspace(12_000, len(candles), 12)[number])
+    candles = resampled(candles[:end], INTERVALS[number // 2 % 3])[-3_000:]
+    names = run(DATA, monkeypatch, candles=candles, INTERVAL=candles.interval, **CHEAP)
+    check_data(names, candles)
+
+
+@pytest.mark.parametrize("seed", range(100, 110))
+def test_market_data_on_other_simulated_candles(monkeypatch, seed):
+    interval = INTERVALS[seed % 3]
+    candles = ql.synthetic_candles(2_500 + 500 * (seed % 10), seed, interval)
+    settings = {"candles": candles, "SEED": seed, "INTERVAL": interval, **CHEAP}
+    check_data(run(DATA, monkeypatch, **settings), candles)
 
 
 # Appended for the test only: what the notebook measured, and what its button would do.

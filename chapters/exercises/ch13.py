@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from . import exercise, mistake
+from . import exercise, mistake, transfer
 
 STEP = 300_000
 NEWEST_FIRST = 1_735_689_600_000 + STEP * np.arange(5, -1, -1)
@@ -164,3 +164,38 @@ def interpolated(start, close, step):
     """a straight line through the gap uses the price after it: look-ahead."""
     line = np.interp(np.arange(start[0], start[-1] + step, step), start, close)
     return line[1:] / line[:-1] - 1
+
+
+def ranges(rng):
+    """Ranges relative to their median, calm and wild days, one candle far out: (seen, unseen)."""
+    day = np.exp(rng.normal(0, 0.3, 60)).repeat(100)
+    x = day * rng.lognormal(0, 0.6, day.size)
+    x[rng.integers(2000)] = 90 * rng.uniform(0.8, 1.2)
+    return x[:2000], x[2000:]
+
+
+def bits_of_codes(borders, unseen):
+    """Entropy in bits of the codes that the unseen ranges get."""
+    borders = np.asarray(borders, float)
+    if borders.shape != (15,) or not (np.diff(borders) > 0).all():
+        raise ValueError(f"expected 15 increasing borders, yours have shape {borders.shape}")
+    share = np.bincount(np.searchsorted(borders, unseen), minlength=16) / len(unseen)
+    share = share[share > 0]
+    return -np.sum(share * np.log2(share))
+
+
+def min_max_borders(x):
+    return x.min() + (x.max() - x.min()) * np.arange(1, 16) / 16
+
+
+@transfer(
+    "13-transfer",
+    draw=ranges,
+    measure=bits_of_codes,
+    plain=min_max_borders,
+    target=3.5,
+    unit="bits",
+)
+def equal_shares(x):
+    """As many of the seen ranges between any two borders."""
+    return np.quantile(x, np.arange(1, 16) / 16)
