@@ -750,7 +750,7 @@ def figure():
         axes.set_xlabel(label)
         axes.set_ylabel("microseconds")
         axes.legend()
-    fig.savefig(HERE / "latest.svg")
+    (HERE / "latest.svg").write_text(figures.drawings(fig))  # one for a page, one for a phone
 
 
 def main():

@@ -47,7 +47,7 @@ def style() -> None:
     """
     set_matplotlib_formats("svg")
     if shell := get_ipython():
-        shell.display_formatter.formatters["image/svg+xml"].for_type(Figure, _drawings)
+        shell.display_formatter.formatters["image/svg+xml"].for_type(Figure, drawings)
     mpl.rcParams.update(
         {
             "figure.dpi": 96,
@@ -75,8 +75,11 @@ def style() -> None:
     )
 
 
-def _drawings(fig: Figure) -> str:
-    """The figure as SVG, with its twin for a phone in the metadata; the book takes it out again."""
+def drawings(fig: Figure) -> str:
+    """The figure as SVG, with its twin for a phone in the metadata; the book takes it out again.
+
+    Taught in chapter 1.
+    """
     wide, twin = print_figure(fig, "svg"), pickle.loads(pickle.dumps(fig))
     plt.close(twin)  # a figure out of a pickle wants to be shown as well
     narrow = base64.b64encode(print_figure(_narrowed(twin), "svg").encode()).decode()
