@@ -8,6 +8,7 @@ of the array per seed, the intervals resample the seeds too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 
@@ -166,15 +167,20 @@ def _interval(
     def measure(models: np.ndarray, days: np.ndarray) -> np.ndarray:
         return statistic(*(percent(part, models, days) for part in sums))
 
-    rng = np.random.default_rng(seed)
-    days = rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), size=DRAWS)
-    models = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=DRAWS)
+    days, models = _drawn(seed, len(labels), seeds)
     (estimate,) = measure(np.ones((1, seeds)), np.ones((1, len(labels))))
     draws = measure(models, days)
     tails = (1 - confidence) / 2, (1 + confidence) / 2
     # an infinite share must not be averaged with a finite one: take draws, do not interpolate
     low, high = np.quantile(draws, tails, method="nearest")
     return float(estimate), float(low), float(high)
+
+
+@lru_cache(maxsize=8)
+def _drawn(seed: int, *sizes: int) -> list[np.ndarray]:
+    """How often each of n is drawn in n draws, (DRAWS, n) for every n; a sweep asks it often."""
+    rng = np.random.default_rng(seed)
+    return [rng.multinomial(n, np.full(n, 1 / n), size=DRAWS) for n in sizes]
 
 
 def _table(where: str, correct: np.ndarray) -> np.ndarray:
