@@ -18,7 +18,7 @@ def _answers(n, noise, shift):
 
 @exercise("10-flips", _answers(400, 0.5, 0.0), _answers(900, 0.2, 0.4), _answers(50, 1.0, -0.2))
 def flips(full, coarse, y):
-    """A flip helps where the coarse model is right, and hurts where the full one was."""
+    """A flip helps where coarse is right, and hurts where full was."""
     flipped = (full > 0) != (coarse > 0)
     helped = flipped & ((coarse > 0) == y)
     hurt = flipped & ((full > 0) == y)
@@ -58,7 +58,7 @@ def _layer(n_in, n_out, n):
 
 
 @exercise("10-bias", _layer(6, 4, 200), _layer(12, 3, 500), _layer(3, 1, 40))
-def bias(weight, rounded, x):
+def mean_shift(weight, rounded, x):
     """The mean error of each output, with the sign that takes it away."""
     return -(rounded - weight) @ x.mean(axis=0)
 
@@ -66,7 +66,7 @@ def bias(weight, rounded, x):
 @mistake("10-bias")
 def wrong_sign(weight, rounded, x):
     """the size is right and the sign is not: this doubles the error instead of removing it."""
-    return -bias(weight, rounded, x)
+    return -mean_shift(weight, rounded, x)
 
 
 @mistake("10-bias")
@@ -86,7 +86,7 @@ def without_inputs(weight, rounded, x):
 @mistake("10-bias")
 def summed_rows(weight, rounded, x):
     """you sum over the rows where their mean is wanted: the result grows with their number."""
-    return bias(weight, rounded, x) * len(x)
+    return mean_shift(weight, rounded, x) * len(x)
 
 
 def _pair(n_in, n_hidden, n_out):
@@ -98,7 +98,7 @@ def _pair(n_in, n_hidden, n_out):
 
 @exercise("10-equalize", _pair(4, 8, 1), _pair(3, 5, 6), _pair(2, 16, 2))
 def equalize(first, bias, second):
-    """Rows of the first layer and columns of the second get the same largest weight."""
+    """Rows of the first layer and columns of the second meet."""
     ratio = np.abs(first).max(axis=1) / np.abs(second).max(axis=0)
     factor = np.sqrt(ratio)
     return first / factor[:, None], bias / factor, second * factor
@@ -225,7 +225,7 @@ def rounded_to_nearest(weight, offset, x):
     unit="dB",
 )
 def column_by_column(weight, bias, x):
-    """Columns in turn, the bias last: it has the input 1 and is not rounded."""
+    """Columns in turn, the bias last: its input is 1, it stays float."""
     scale = np.abs(weight).max(axis=1) / 3
     a = np.column_stack([x, np.ones(len(x))]).astype(float)
     free = np.column_stack([weight, bias]).astype(float)
