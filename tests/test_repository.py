@@ -106,6 +106,62 @@ def test_notebook_leaves_the_system_alone(path):
         assert not re.search(forbidden, code, flags=re.M), code
 
 
+FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+
+
+def open_cells(path: Path) -> list[list[str]]:
+    """Lines of code that a reader of the page meets, cell by cell: no blanks, no comments."""
+    shown = []
+    for cell in json.loads(path.read_text("utf8"))["cells"]:
+        if cell["cell_type"] == "code" and not FOLDED & set(cell["metadata"].get("tags", ())):
+            lines = [line.strip() for line in "".join(cell["source"]).splitlines()]
+            shown.append([line for line in lines if line and not line.startswith("#")])
+    return shown
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+def test_open_code_is_the_idea(path, record_property):
+    cells_shown = open_cells(path)
+    total = sum(map(len, cells_shown))
+    record_property("open lines of code", total)
+    assert total < 150, f"{total} lines of code stand open: fold what is not the idea"
+    for lines in cells_shown:
+        text = "\n".join(lines)
+        assert len(lines) <= 15, f"an open cell of {len(lines)} lines:\n{text}"
+        assert not re.search(r"^assert\b", text, flags=re.M), f"an open assertion:\n{text}"
+        drawn = re.search(r"figures\.figure\(|\bax\w*\.(plot|set|legend|bar|hist|step)\(", text)
+        assert not drawn, f"open plotting:\n{text}"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+def test_folds_say_what_they_hold(path):
+    for cell in json.loads(path.read_text("utf8"))["cells"]:
+        if cell["cell_type"] == "code" and FOLDED & set(cell["metadata"].get("tags", ())):
+            text = "".join(cell["source"])
+            assert text.startswith("# "), (
+                f"a fold begins with a comment that names it:\n{text[:200]}"
+            )
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=name)
+def test_object_comes_before_formula_and_prediction_before_answer(path):
+    """The first drawn thing stands before the first formula and the first section."""
+    kinds = []
+    for cell in json.loads(path.read_text("utf8"))["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            kinds += re.findall(r"ql\.teach\.(\w+)\(", text)
+        else:
+            kinds += [
+                "section" if line.startswith("## ") else "formula"
+                for line in text.splitlines()
+                if line.startswith(("## ", "$$"))
+            ]
+    grabbed = [k for k in kinds if k not in ("Quiz", "Predict")]
+    assert kinds and kinds[0] in grabbed, f"{path.name} begins with {kinds[:3]}, not with an object"
+    assert "Predict" in kinds, f"{path.name} asks for no guess"
+
+
 # Prose
 
 SENTENCE_END = re.compile(
