@@ -84,7 +84,7 @@ def test_targets_and_scalings(candles, target, scaling):
 
 @pytest.mark.parametrize("interval", ["1", "15", "60", "240", "D"])
 def test_any_interval(interval):
-    data = ql.prepare(ql.synthetic_candles(20_000, seed=2, interval=interval))
+    data = ql.prepare(ql.synthetic_candles(20_000, seed=2, interval=interval), target="range")
     (model,) = ql.train_seeds(data, sizes=(8,), seeds=[1], epochs=5)
     right = model.predict(data.test.x) == data.test.y
     mean, low, high = paired_interval(

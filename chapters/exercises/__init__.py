@@ -186,7 +186,7 @@ def of(chapter: str) -> list[Exercise | Transfer]:
     """All exercises of a chapter, given as two digits; ValueError if it has none.
 
     >>> [e.key for e in of("02")]
-    ['02-codes', '02-parameters', '02-snr']
+    ['02-codes', '02-parameters', '02-snr', '02-transfer']
     """
     if chapter not in chapters():
         raise ValueError(f"exercises: no chapter {chapter!r} here, only {', '.join(chapters())}")

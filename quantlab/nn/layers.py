@@ -77,8 +77,8 @@ class LinearLayer:
         difference of large terms, and rounding shows. Raises ValueError for another method.
 
         >>> rng = np.random.default_rng(0)
-        >>> [round(float(LinearLayer.init(4, 4096, rng, m).weight.std()), 3) for m in INITS]
-        [0.707, 0.022]
+        >>> [round(float(LinearLayer.init(4, 4096, rng, m).weight.std()), 2) for m in INITS]
+        [0.71, 0.02]
         """
         if method not in INITS:
             raise ValueError(f"LinearLayer.init: method is {method!r}; choose one of {INITS}")
