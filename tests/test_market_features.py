@@ -155,7 +155,7 @@ def test_targets_speak_of_the_next_candle(candles):
     np.testing.assert_array_equal(features.target("usual"), (ratio > 1 / 1.6) & (ratio < 1.6))
     np.testing.assert_array_equal(features.next_return, candles.returns[t + 1])
     np.testing.assert_array_equal(features.target("direction"), features.next_return > 0)
-    with pytest.raises(ValueError, match="choose one of range, usual, direction"):
+    with pytest.raises(ValueError, match="expected one of range, usual, direction"):
         features.target("spread")
 
 

@@ -445,7 +445,7 @@ def code_lines(path: Path) -> int:
 
 
 # Lines of code a room may have. The goal for all together is 4,700; a ceiling moves down only.
-CEILINGS = {"kernels": 1_160, "floor 2": 1_720, "nn": 1_760, "market": 1_340, "teach": 1_560}
+CEILINGS = {"kernels": 1_160, "floor 2": 1_720, "nn": 1_760, "market": 1_235, "teach": 1_560}
 
 
 def test_package_is_small(record_property):
@@ -455,7 +455,8 @@ def test_package_is_small(record_property):
         where = room(dotted(path))
         lines[where if where in lines else "floor 2"] += code_lines(path)
     said = ", ".join(f"{name} {n:,} of {CEILINGS[name]:,}" for name, n in lines.items())
-    record_property("lines of code", f"{said}; in all {sum(lines.values()):,}")
+    said += f"; in all {sum(lines.values()):,} of {sum(CEILINGS.values()):,}"
+    record_property("lines of code", said)
     assert all(n <= CEILINGS[name] for name, n in lines.items()), said
 
 

@@ -101,7 +101,7 @@ def test_few_rows_end_in_advice(candles):
     small = ql.prepare(candles[:200], window=24)
     assert len(small.train) == 106 and len(small.test) == 11
     ql.train_seeds(small, sizes=(3,), seeds=[0], epochs=2)
-    with pytest.raises(ValueError, match="choose one of range, usual, direction"):
+    with pytest.raises(ValueError, match="expected one of range, usual, direction"):
         ql.prepare(candles, "volume")
     with pytest.raises(ValueError, match="method is 'log'"):
         ql.prepare(candles, scaling="log")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import random
 import re
 import threading
 import time
@@ -23,9 +22,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from quantlab._checks import integer
+from quantlab._checks import choice, integer
 from quantlab.market.candles import (
-    COLUMNS,
     CacheError,
     CandleError,
     Candles,
@@ -51,18 +49,23 @@ _markets: set[str] = set()  # hosts whose candles load_candles has shown in this
 
 
 class BybitError(RuntimeError):
-    """Base of everything that can go wrong between here and the exchange."""
+    """Base of everything that can go wrong between here and the exchange.
+
+    Some errors pass: these are retried after ``wait`` seconds, or with growing pauses.
+    """
+
+    passes: bool = False
+    wait: float | None = None
 
 
 class NetworkError(BybitError):
     """No answer: timeout, refused or broken connection."""
 
+    passes = True
+
 
 class ApiError(BybitError):
-    """An answer that reports an error; ``code`` is its retCode or HTTP status.
-
-    Some errors pass: these are retried after ``wait`` seconds, or with growing pauses.
-    """
+    """An answer that reports an error; ``code`` is its retCode or HTTP status."""
 
     def __init__(
         self, message: str, code: int, passes: bool = False, wait: float | None = None
@@ -96,10 +99,7 @@ class _Client:
         self.base, self.timeout, self.sleep = base_url.rstrip("/"), timeout, sleep
         self.host = urlsplit(self.base).netloc
         if urlsplit(self.base).scheme not in ("http", "https") or not self.host:
-            raise ValueError(
-                f"fetch_klines: base_url is {base_url!r}; it must look like {HOST} or "
-                "http://127.0.0.1:8000"
-            )
+            raise ValueError(f"fetch_klines: base_url is {base_url!r}; expected one like {HOST}")
         if "testnet" in self.host:
             raise ValueError(f"fetch_klines: prices on {self.host} are invented; use {HOST}")
         self.notes: list[str] = []
@@ -113,29 +113,23 @@ class _Client:
         """Rows of one answer, newest first, and the time in ms at which they were served."""
         import tenacity
 
-        bad = 0
+        growing = tenacity.wait_exponential(0.5, LONGEST_WAIT) + tenacity.wait_random(0, 0.5)
+        second_chance = iter([True])  # a bad body is asked for once more
 
-        def worth_it(state: tenacity.RetryCallState) -> bool:
-            nonlocal bad
-            error = state.outcome.exception()
+        def worth_it(error: BaseException) -> bool:
             if isinstance(error, BadPayloadError):
-                bad += 1
-                return bad == 1
-            return isinstance(error, NetworkError) or getattr(error, "passes", False)
+                return next(second_chance, False)
+            return isinstance(error, BybitError) and error.passes
 
         def wait(state: tenacity.RetryCallState) -> float:
-            told = getattr(state.outcome.exception(), "wait", None)
-            if told is None:  # 0.5, 1, 2, 4 seconds, and up to half a second of jitter
-                told = 0.5 * 2 ** (state.attempt_number - 1) + random.uniform(0, 0.5)
-            return min(max(told, 0.0), LONGEST_WAIT)
+            told = state.outcome.exception().wait
+            return min(max(growing(state) if told is None else told, 0.0), LONGEST_WAIT)
 
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(1 + RETRIES),
-            retry=worth_it,
-            wait=wait,
-            sleep=self.sleep,
-            reraise=True,
+        stop, retry = (
+            tenacity.stop_after_attempt(1 + RETRIES),
+            tenacity.retry_if_exception(worth_it),
         )
+        retrying = tenacity.Retrying(self.sleep, stop, wait, retry, reraise=True)
         return retrying(self._once, query)
 
     def _once(self, query: dict) -> tuple[list[list[str]], int]:
@@ -155,24 +149,21 @@ class _Client:
                 f"{self.base}/v5/market/kline", params=query, timeout=self.timeout
             )
         except requests.RequestException as error:
-            raise NetworkError(
-                f"fetch_klines: no answer from {self.host} ({type(error).__name__}); check the "
-                "connection and try again, or use synthetic_candles"
-            ) from error
+            said = f"fetch_klines: no answer from {self.host} ({type(error).__name__})"
+            raise NetworkError(f"{said}; check the connection, or use synthetic_candles") from error
         finally:
             _last_call = time.monotonic()
         answer.encoding = "utf-8"
         body = _read_envelope(answer, self.host)
         rows = _read_rows(body, query, answer.text)
-        clock = _reading(lambda: moment(body["time"] or None))
-        if clock is None:
-            self.notes.append("the answer carried no time: open candle judged by its Date header")
-            clock = _reading(
-                lambda: parsedate_to_datetime(answer.headers["Date"]).timestamp() * 1e3
-            )
-        if clock is None:
-            self.notes[-1] = "the answer carried no time: judged by this computer's clock"
-            clock = time.time() * 1000
+        clocks = (
+            ("", lambda: moment(body["time"] or None)),
+            ("its Date header", lambda: _seconds(answer.headers["Date"]) * 1000),
+            ("this computer's clock", lambda: time.time() * 1000),
+        )
+        judge, clock = next((j, t) for j, read in clocks if (t := _reading(read)) is not None)
+        if judge:
+            self.notes.append(f"the answer carried no time: open candle judged by {judge}")
         clock = max(int(clock), *(int(row[0]) for row in rows), 0)  # no row is of the future
         self.told = max(self.told, clock)
         return rows, clock
@@ -187,6 +178,11 @@ def _reading(read: Callable[[], float]) -> float | None:
     return None if math.isnan(value) else value
 
 
+def _seconds(date: str) -> float:
+    """Unix time of a date as HTTP headers write it."""
+    return parsedate_to_datetime(date).timestamp()
+
+
 def _is_bybit(host: str) -> bool:
     """True for api.bybit.com, its twin api.bytick.com and the regional hosts."""
     return "bybit" in host or "bytick" in host
@@ -195,10 +191,8 @@ def _is_bybit(host: str) -> bool:
 def _ban(host: str, seconds: float = BAN_SECONDS) -> None:
     """Stop all calls to the host for that long, and say so."""
     _banned_until[host] = time.monotonic() + seconds
-    raise IPBannedError(
-        f"fetch_klines: {host} banned this address for too many requests; wait "
-        f"{math.ceil(seconds / 60)} minutes without any call, then fetch less often"
-    )
+    wait = f"wait {math.ceil(seconds / 60)} minutes without any call, then fetch less often"
+    raise IPBannedError(f"fetch_klines: {host} banned this address for too many requests; {wait}")
 
 
 def _told_wait(headers: dict) -> float | None:
@@ -207,7 +201,7 @@ def _told_wait(headers: dict) -> float | None:
     readings = (
         lambda: moment(headers["X-Bapi-Limit-Reset-Timestamp"]) / 1000 - now,
         lambda: headers["Retry-After"],
-        lambda: parsedate_to_datetime(headers["Retry-After"]).timestamp() - now,
+        lambda: _seconds(headers["Retry-After"]) - now,
     )
     return next((wait for wait in map(_reading, readings) if wait is not None), None)
 
@@ -222,24 +216,19 @@ def _read_envelope(answer, host: str) -> dict:
             _ban(host)
         if "your country" in text.lower():
             raise GeoBlockedError(
-                f"fetch_klines: {host} does not serve this country (United States, Mainland "
-                "China, many cloud machines); run on your own computer where Bybit is available, "
-                "or use synthetic_candles"
+                f"fetch_klines: {host} does not serve this country (United States, Mainland China, "
+                "many cloud machines); run on a computer where it does, or use synthetic_candles"
             )
-        raise ForbiddenError(
-            f"fetch_klines: {host} refused the request (HTTP 403: {said}); a proxy or firewall may "
-            "have changed it, so try another network"
-        )
+        said = f"fetch_klines: {host} refused the request (HTTP 403: {said})"
+        raise ForbiddenError(f"{said}; a proxy may have changed it, so try another network")
     if status == 429 or status >= 500:
         said = f"fetch_klines: {host} answered HTTP {status} ({said}); try again in a minute"
         raise ApiError(said, status, True, _told_wait(answer.headers))
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadPayloadError(
-            f"fetch_klines: {host} sent no JSON (HTTP {status}); a login page or a proxy may have "
-            f"answered. It begins {head}"
-        ) from error
+        said = f"fetch_klines: {host} sent no JSON (HTTP {status}); a proxy may have answered"
+        raise BadPayloadError(f"{said}. It begins {head}") from error
     code = body.get("retCode") if isinstance(body, dict) else None
     if type(code) is not int:
         raise BadPayloadError(f"fetch_klines: {host} sent no retCode (HTTP {status}): {head}")
@@ -314,21 +303,20 @@ def fetch_klines(
 
     Source: Bybit, v5 API, "Get Kline". Taught in chapter 13.
     """
-    interval = check_interval(interval)
+    me, interval = "fetch_klines", check_interval(interval)
     if not isinstance(symbol, str) or not re.fullmatch(r"[\w-]+", symbol):
-        raise ValueError(f"fetch_klines: symbol is {symbol!r:.60}; Bybit writes it like BTCUSDT")
-    if category not in ("spot", "linear", "inverse"):
-        raise ValueError(f"fetch_klines: category is {category!r}; choose spot, linear or inverse")
-    if limit is None and start is None:
-        raise ValueError("fetch_klines: limit=None takes everything from start; give start")
+        raise ValueError(f"{me}: symbol is {symbol!r:.60}; Bybit writes it like BTCUSDT")
+    choice(category, me, "category", ("spot", "linear", "inverse"))
     if limit is not None:
-        limit = integer(limit, "fetch_klines", "limit", 1, 10**8)
+        limit = integer(limit, me, "limit", 1, 10**8)
+    elif start is None:
+        raise ValueError(f"{me}: limit=None takes everything from start; give start")
     if start is not None:  # the candle that contains it counts
-        start = int(floor_start(moment(start, "fetch_klines", "start"), interval))
+        start = int(floor_start(moment(start, me, "start"), interval))
     if end is not None:
-        end = moment(end, "fetch_klines", "end")
-    if start is not None and end is not None and end < start:
-        raise ValueError(f"fetch_klines: end {utc(end)} lies before start {utc(start)} (UTC)")
+        end = moment(end, me, "end")
+        if start is not None and end < start:
+            raise ValueError(f"{me}: end {utc(end)} lies before start {utc(start)} (UTC)")
     client = _Client(base_url or os.environ.get("QUANTLAB_BYBIT_URL") or HOST, timeout, sleep)
     query = {"category": category, "symbol": symbol.upper(), "interval": interval}
     market = (client.host, category, symbol.upper(), interval)
@@ -403,10 +391,8 @@ def _collect(
             if (start is not None and t < start) or (end is not None and t > end):
                 continue  # in a listing gap, rows older than start can come back
             if rows.setdefault(t, values) != values:
-                raise BadPayloadError(
-                    f"fetch_klines: two answers disagree about the candle of {utc(t)} UTC; fetch "
-                    "again"
-                )
+                what = f"two answers disagree about the candle of {utc(t)} UTC"
+                raise BadPayloadError(f"fetch_klines: {what}; try again")
         if max(rows, default=-1) > newest or not clock:
             clock = now
         return len(rows) - before, len(page), size
@@ -429,9 +415,7 @@ def _collect(
         if min(inside) == bottom or (asked and most <= PAGE):
             break
         if not fresh and stalled:
-            raise BadPayloadError(
-                f"fetch_klines: {client.host} sent the same page again and again; try later"
-            )
+            raise BadPayloadError(f"fetch_klines: {client.host} sent one page again; try later")
         stalled = not fresh
         high = min(inside) - 1
     if forward and limit is not None:
@@ -452,8 +436,7 @@ def _run(stored: Candles, low: int | None, high: int | None, most: float) -> dic
     elif low is not None:
         first = max(first, int(np.searchsorted(stored.start, low)))
     piece = stored[int(max(first, stop - most)) : int(stop)]
-    rows = np.stack([getattr(piece, name) for name in COLUMNS[1:]], axis=1).tolist()
-    return dict(zip(piece.start.tolist(), rows, strict=True))
+    return {t: values for t, *values in piece.rows()}
 
 
 def load_candles(
@@ -504,20 +487,18 @@ def load_candles(
             return _noted(candles, f"asked for {n:,} candles, the host has {len(candles):,}")
         return candles
     print(failure)
-    stored = None
-    if cache:
-        try:
-            _, stored = _stored((host, category, symbol.upper(), interval), cache)
-        except CacheError as error:
-            print(error)
+    try:
+        market = (host, category, symbol.upper(), interval)
+        _, stored = _stored(market, cache) if cache else (None, None)
+    except CacheError as error:
+        print(error)
+        stored = None
     if stored:
         _markets.add(host)
         return _noted(stored[-n:], f"fall-back to the cache: {why}", say=True)
     if _markets:  # a session that has shown the market never goes on with invented prices
-        failure.add_note(
-            "load_candles: no fall-back to the simulator after candles of the market; try again "
-            "later, or call synthetic_candles"
-        )
+        what = "load_candles: no fall-back to the simulator after candles of the market"
+        failure.add_note(f"{what}; try again later, or call synthetic_candles")
         raise failure
     return _synthetic(symbol, n, interval, seed, why)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from quantlab._checks import choice
 from quantlab.market.tables import COLUMNS, CandleError, arrange, read_csv, read_frame, symbol_in
 from quantlab.market.times import (
     DAY,
@@ -50,8 +51,7 @@ class Source:
     note: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"Source: kind is {self.kind!r}; it must be one of {', '.join(KINDS)}")
+        choice(self.kind, "Source", "kind", KINDS)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -153,21 +153,15 @@ class Candles:
         now = int(time.time() * 1000) if now is None else moment(now, function, "now")
         columns, interval, notes = arrange(*table, function, interval, category)
         candles = cls(
-            **columns,
-            symbol=symbol,
-            category=category,
-            interval=interval,
-            source=Source(kind, source),
-            allow_breaks=allow_breaks,
+            *columns.values(), symbol, category, interval, Source(kind, source), allow_breaks
         )
         closed = int((candles.closes_at <= now).sum())
         if closed < len(candles):
             notes.append(f"{len(candles) - closed} rows dropped that close after {utc(now)} UTC")
         if candles.gaps and not allow_gaps:
-            raise CandleError(
-                f"{function}: {len(candles.gaps)} places with missing candles, the first from "
-                f"{utc(candles.gaps[0][0])} UTC; fill them, or pass allow_gaps=True"
-            )
+            lost = f"{len(candles.gaps)} places with missing candles, the first from"
+            first = utc(candles.gaps[0][0])
+            raise CandleError(f"{function}: {lost} {first} UTC; fill them, or pass allow_gaps=True")
         return replace(candles[:closed], source=Source(kind, source, "; ".join(notes)))
 
     def to_frame(self) -> pandas.DataFrame:
@@ -192,24 +186,23 @@ class Candles:
                     f"{self.high[i]:g}, low {self.low[i]:g}, close {self.close[i]:g})"
                 )
 
-        outside = (self.start < 0) | (self.start >= LAST)
-        refuse(outside, "start outside the years 1970 to 9999")
+        start = self.start
+        refuse((start < 0) | (start >= LAST), "start outside the years 1970 to 9999")
         refuse(~np.isfinite(np.stack([columns[c] for c in COLUMNS[1:]])).all(axis=0), "NaN or inf")
         refuse(np.minimum(np.minimum(self.open, self.close), self.low) <= 0, "price not positive")
         refuse((self.volume < 0) | (self.turnover < 0), "negative volume or turnover")
         refuse(self.low > np.minimum(self.open, self.close), "low above open or close")
         refuse(self.high < np.maximum(self.open, self.close), "high below open or close")
-        refuse(~aligned(self.start, self.interval), f"start off the {self.interval}-grid")
-        later = np.ones(len(self), bool)
-        later[1:] = np.diff(self.start) > 0
-        refuse(~later, "start not after the row before")
+        refuse(~aligned(start, self.interval), f"start off the {self.interval}-grid")
+        refuse(np.diff(start, prepend=-1) <= 0, "start not after the row before")
         if not self.allow_breaks:
+            why = "a missing, open or corrupt candle; a market has such breaks: allow_breaks=True"
             broken = np.isin(np.arange(len(self)), self.breaks)
-            refuse(
-                broken,
-                "open differs from the close before (a missing, open or corrupt candle, or a "
-                "market with such breaks: allow_breaks=True)",
-            )
+            refuse(broken, f"open differs from the close before ({why})")
+
+    def rows(self) -> list[tuple]:
+        """One tuple for each candle, in the order of the columns: start first, turnover last."""
+        return list(zip(*(getattr(self, name).tolist() for name in COLUMNS), strict=True))
 
     def __len__(self) -> int:
         return len(self.start)
@@ -227,11 +220,9 @@ class Candles:
     @property
     def gaps(self) -> list[tuple[int, int]]:
         """Missing stretches: (start of the first missing candle, start of the next present)."""
-        if len(self) < 2:
-            return []
-        expected = self.closes_at[:-1]
-        holes = np.flatnonzero(expected != self.start[1:])
-        return [(int(expected[i]), int(self.start[i + 1])) for i in holes]
+        expected, found = self.closes_at[:-1], self.start[1:]
+        holes = expected != found
+        return list(zip(expected[holes].tolist(), found[holes].tolist(), strict=True))
 
     @property
     def breaks(self) -> np.ndarray:
@@ -255,12 +246,13 @@ class Candles:
         unit = units.get(self.interval, f"{self.interval} min")
         first, last = self.span
         span = f"{utc(first)} to {utc(last)} UTC" if len(self) else "no span"
-        parts = [self.source.kind, self.source.host, f"{self.symbol} {self.category}", span]
-        holes = len(self.gaps)
-        parts += [f"{len(self):,} candles of {unit}", f"{holes} gap{'s' * (holes != 1)}"]
-        if len(self.breaks):
-            parts.append(f"{len(self.breaks):,} opens off the close before")
-        return " · ".join(parts + ([self.source.note] if self.source.note else []))
+        holes, breaks = len(self.gaps), len(self.breaks)
+        parts = (
+            self.source.kind, self.source.host, f"{self.symbol} {self.category}", span,
+            f"{len(self):,} candles of {unit}", f"{holes} gap{'s' * (holes != 1)}",
+            f"{breaks:,} opens off the close before" if breaks else "", self.source.note,
+        )  # fmt: skip
+        return " · ".join(filter(None, parts))
 
     def __repr__(self) -> str:
         return f"<Candles {self.describe()}>"
@@ -291,9 +283,8 @@ def cache_path(
     """
     from platformdirs import user_cache_dir
 
-    if isinstance(candles, Candles):
-        candles = (candles.source.host, candles.category, candles.symbol, candles.interval)
-    name = re.sub(r"[^\w.-]", "_", "_".join(candles))
+    market = _identity(candles).values() if isinstance(candles, Candles) else candles
+    name = re.sub(r"[^\w.-]", "_", "_".join(market))
     folder = folder or os.environ.get("QUANTLAB_CACHE") or user_cache_dir("quantlab")
     return Path(folder).expanduser() / f"{name}.npz"
 
@@ -345,12 +336,8 @@ def save_cache(candles: Candles, path: str | Path, now: int) -> None:
 
 
 def _identity(candles: Candles) -> dict[str, str]:
-    return {
-        "host": candles.source.host,
-        "category": candles.category,
-        "symbol": candles.symbol,
-        "interval": candles.interval,
-    }
+    kind = {name: getattr(candles, name) for name in ("category", "symbol", "interval")}
+    return {"host": candles.source.host} | kind
 
 
 def _join(old: Candles, new: Candles, path: Path) -> dict[str, np.ndarray]:
@@ -379,14 +366,9 @@ def load_cache(path: str | Path) -> Candles:
         if meta["sha256"] != _digest(columns):
             raise ValueError("its sha256 does not fit its rows")
         source = Source("cache", meta["host"], f"saved {utc(meta['saved'])} UTC")
-        candles = Candles(
-            **columns,
-            symbol=meta["symbol"],
-            category=meta["category"],
-            interval=meta["interval"],
-            source=source,
-            allow_breaks=meta.get("allow_breaks", False),
-        )
+        names = (meta[key] for key in ("symbol", "category", "interval"))
+        breaks = meta.get("allow_breaks", False)
+        candles = Candles(*columns.values(), *names, source, breaks)
         if meta["rows"] != len(candles) or list(candles.span) != meta["span"]:
             raise ValueError("its row count or span does not fit its rows")
         if candles.span[1] > meta["saved"]:

@@ -65,11 +65,7 @@ class Features:
 
     def target(self, name: str) -> np.ndarray:
         """The target of that name, (m,) bool: ``range``, ``usual`` or ``direction``."""
-        if name not in TARGETS:
-            raise ValueError(
-                f"Features.target: there is no target {name!r}; choose one of {', '.join(TARGETS)}"
-            )
-        return getattr(self, f"{name}_target")
+        return getattr(self, f"{_checks.choice(name, 'Features.target', 'target', TARGETS)}_target")
 
 
 def candle_features(candles: Candles, window: int | None = None) -> Features:
@@ -98,10 +94,8 @@ def candle_features(candles: Candles, window: int | None = None) -> Features:
     window = _checks.integer(window, "candle_features", "window", 12, 10**9)
     short = max(window // PER_DAY, SHORTEST_SHORT)
     if n < window:
-        raise ValueError(
-            f"candle_features: {n} candles came; a window of {window} needs {window} or more, and "
-            "one more for a row with a target"
-        )
+        needs = f"a window of {window} needs {window} or more, and one more for a target"
+        raise ValueError(f"candle_features: {n} candles came; {needs}")
     spread = candles.high - candles.low
     last = np.arange(window - 1, n)  # candles with a full window behind
     median = rolling_median(spread, window)
@@ -169,20 +163,13 @@ def chronological_split(
     except (TypeError, ValueError):
         good = False
     if not good:
-        raise ValueError(
-            f"{where}: fractions are {fractions}; give three positive ones that add to at most 1"
-        )
-    parts = (
-        slice(0, ends[0]),
-        slice(ends[0] + embargo, ends[1]),
-        slice(ends[1] + embargo, ends[2]),
-    )
-    if any(part.stop <= part.start for part in parts):
-        raise ValueError(
-            f"{where}: {rows} rows with fractions {fractions} and embargo {embargo} "
-            "leave a part empty; use more rows or a smaller embargo"
-        )
-    return parts
+        expected = "give three positive ones that add to at most 1"
+        raise ValueError(f"{where}: fractions are {fractions}; {expected}")
+    begins = (0, ends[0] + embargo, ends[1] + embargo)
+    if any(end <= begin for begin, end in zip(begins, ends, strict=True)):
+        came = f"{rows} rows with fractions {fractions} and embargo {embargo}"
+        raise ValueError(f"{where}: {came} leave a part empty; use more rows or a smaller embargo")
+    return tuple(map(slice, begins, ends))
 
 
 class FeatureScaler:
@@ -210,18 +197,13 @@ class FeatureScaler:
     METHODS = ("minmax", "percentile", "zscore", "log-zscore", "log-clip")
 
     def __init__(self, method: str = "log-zscore") -> None:
-        if method not in self.METHODS:
-            raise ValueError(
-                f"FeatureScaler: method is {method!r}; choose one of {', '.join(self.METHODS)}"
-            )
-        self.method = method
+        self.method = _checks.choice(method, "FeatureScaler", "method", self.METHODS)
 
     def _matrix(self, x: np.ndarray, where: str) -> np.ndarray:
         x = _checks.real_array(x, f"FeatureScaler.{where}").astype(np.float64)
         if x.ndim != 2:
-            raise ValueError(
-                f"FeatureScaler.{where}: x has shape {x.shape}; expected (rows, features)"
-            )
+            expected = "expected (rows, features)"
+            raise ValueError(f"FeatureScaler.{where}: x has shape {x.shape}; {expected}")
         return x
 
     def fit(self, x: np.ndarray) -> FeatureScaler:
@@ -247,10 +229,8 @@ class FeatureScaler:
             constant |= width == 0  # a spread below 1e-162 has no square in float64
         self.offset, self.width = np.where(constant, low, self.offset), np.where(constant, 1, width)
         if not (np.isfinite(self.offset) & np.isfinite(self.width)).all():
-            raise ValueError(
-                f"FeatureScaler.fit: x reaches {np.abs(x).max():.3g}, too much for a {self.method} "
-                "in float64; rescale the column"
-            )
+            much = f"x reaches {np.abs(x).max():.3g}, too much for a {self.method} in float64"
+            raise ValueError(f"FeatureScaler.fit: {much}; rescale the column")
         return self
 
     def _prepare(self, x: np.ndarray) -> np.ndarray:
@@ -264,9 +244,8 @@ class FeatureScaler:
             raise ValueError("FeatureScaler.transform: call fit on the training rows first")
         x = self._matrix(x, "transform")
         if x.shape[1] != len(self.width):
-            raise ValueError(
-                f"FeatureScaler.transform: x has {x.shape[1]} columns; fit saw {len(self.width)}"
-            )
+            got = f"x has {x.shape[1]} columns"
+            raise ValueError(f"FeatureScaler.transform: {got}; fit saw {len(self.width)}")
         with np.errstate(over="ignore"):
             scaled = (self._prepare(x) - self.offset) / self.width
         return _checks.float32_array(scaled, "FeatureScaler.transform", "scaled x")

@@ -21,12 +21,13 @@ import re
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from quantlab.market.candles import Candles
-from quantlab.market.tables import COLUMNS, symbol_in
+from quantlab.market.tables import symbol_in
 from quantlab.market.times import INTERVALS, check_interval, floor_start, following, moment
 
 
@@ -57,8 +58,7 @@ class Replay:
     ) -> None:
         if isinstance(candles, Candles):
             category, interval = candles.category, candles.interval
-            table = (getattr(candles, name).tolist() for name in COLUMNS)
-            candles = {candles.symbol: list(zip(*table, strict=True))}
+            candles = {candles.symbol: candles.rows()}
         self.books = {s: [[str(v) for v in row] for row in rows] for s, rows in candles.items()}
         self.starts = {s: [int(row[0]) for row in rows] for s, rows in self.books.items()}
         self.category, self.interval = category, check_interval(interval)
@@ -70,9 +70,7 @@ class Replay:
         self.url = f"http://127.0.0.1:{self.httpd.server_address[1]}"
 
     def __enter__(self) -> Self:
-        self.thread = threading.Thread(
-            target=self.httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        )
+        self.thread = threading.Thread(target=self.httpd.serve_forever, args=(0.01,), daemon=True)
         self.thread.start()
         return self
 
@@ -85,13 +83,8 @@ class Replay:
         return int(following(start, self.interval))
 
     def envelope(self, code: int = 0, message: str = "OK", result: Any = None) -> dict:
-        return {
-            "retCode": code,
-            "retMsg": message,
-            "result": {} if result is None else result,
-            "retExtInfo": {},
-            "time": self.now,
-        }
+        body = {"retCode": code, "retMsg": message, "result": result or {}}
+        return body | {"retExtInfo": {}, "time": self.now}
 
     def rows(self, query: dict) -> list[list[str]]:
         """The rows Bybit would send, newest first."""
@@ -153,10 +146,8 @@ def _handler(server: Replay) -> type[BaseHTTPRequestHandler]:
             else:
                 status, headers, body = route(dict(parse_qsl(url.query)))
             text = (body if isinstance(body, str) else json.dumps(body)).encode()
-            headers = {
-                "Date": self.date_time_string(server.now / 1000),
-                "Content-Length": str(len(text)),
-            } | headers
+            date = self.date_time_string(server.now / 1000)
+            headers = {"Date": date, "Content-Length": str(len(text))} | headers
             try:
                 if status is None:  # hang up without a word
                     self.close_connection = True
@@ -177,9 +168,7 @@ def _handler(server: Replay) -> type[BaseHTTPRequestHandler]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Serve one CSV file until the reader stops it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m quantlab.market.replay", description="Replay recorded candles on loopback."
-    )
+    parser = argparse.ArgumentParser("python -m quantlab.market.replay", description=main.__doc__)
     parser.add_argument("csv", help="as Bybit, freqtrade or ccxt write it: see Candles.from_csv")
     parser.add_argument("--symbol", help="default: from the file's name, else BTCUSDT")
     parser.add_argument("--interval", help="default: the smallest distance of two starts")
@@ -187,18 +176,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--now", help="the server's clock, like 2025-12-01; default: all closed")
     given = parser.parse_args(arguments)
-    candles = Candles.from_csv(
-        given.csv,
-        given.interval,
-        symbol=given.symbol or symbol_in(given.csv) or "BTCUSDT",
-        category=given.category,
-    )
+    symbol = given.symbol or symbol_in(given.csv) or "BTCUSDT"
+    candles = Candles.from_csv(given.csv, given.interval, symbol=symbol, category=given.category)
     with Replay(candles, now=given.now, port=given.port) as server:
         print(f"{candles.describe()}\nQUANTLAB_BYBIT_URL={server.url}", flush=True)
-        try:
+        with suppress(KeyboardInterrupt):
             threading.Event().wait()
-        except KeyboardInterrupt:
-            pass
 
 
 if __name__ == "__main__":

@@ -47,13 +47,11 @@ def read_csv(path: str | Path) -> tuple[list | None, list]:
     cells = csv.reader(text.splitlines(), delimiter=max(",;\t", key=first.count))
     rows = [row for row in cells if "".join(row).strip()]
     odd = next((i for i, row in enumerate(rows) if len(row) != len(rows[0])), None)
-    if not rows or odd is not None:
-        raise CandleError(
-            f"Candles.from_csv: {path} has no rows; give one line a candle"
-            if odd is None
-            else f"Candles.from_csv: row {odd} of {path} has {len(rows[odd])} cells, the first one "
-            f"{len(rows[0])}; mend the file"
-        )
+    if not rows:
+        raise CandleError(f"Candles.from_csv: {path} has no rows; give one line a candle")
+    if odd is not None:
+        cells = f"row {odd} of {path} has {len(rows[odd])} cells, the first one {len(rows[0])}"
+        raise CandleError(f"Candles.from_csv: {cells}; mend the file")
     names = rows.pop(0) if not re.fullmatch(r"[-+.\d]+", rows[0][-2].strip()) else None
     return names, list(zip(*rows, strict=True)) or [()] * len(names)
 
@@ -61,15 +59,13 @@ def read_csv(path: str | Path) -> tuple[list | None, list]:
 def read_frame(frame: pandas.DataFrame) -> tuple[list | None, list]:
     """Names (None if they are only numbers) and columns of a DataFrame, its index among them."""
     if not hasattr(frame, "iloc"):
-        raise CandleError(
-            f"Candles.from_frame: got a {type(frame).__name__}, expected a pandas DataFrame"
-        )
+        got = type(frame).__name__
+        raise CandleError(f"Candles.from_frame: got a {got}, expected a pandas DataFrame")
     named = not all(isinstance(name, (int, np.integer)) for name in frame.columns)
     if frame.index.name is not None or frame.index.inferred_type.startswith("datetime"):
         frame, named = frame.rename_axis(frame.index.name or "start").reset_index(), True
     columns = [frame.iloc[:, i] for i in range(frame.shape[1])]
-    zoned = [getattr(column.dtype, "tz", None) for column in columns]
-    columns = [c.dt.tz_convert(None) if z else c for c, z in zip(columns, zoned, strict=True)]
+    columns = [c.dt.tz_convert(None) if getattr(c.dtype, "tz", None) else c for c in columns]
     return list(frame.columns) if named else None, [column.to_numpy() for column in columns]
 
 
@@ -95,33 +91,25 @@ def arrange(
     if repeated.any():
         notes.append(f"{repeated.sum():,} repeated rows dropped")
     table = {name: column[~repeated] for name, column in table.items()}
-    name = (
-        infer_interval(table["start"], function) if interval is None else check_interval(interval)
-    )
-    return table, name, notes
+    if interval is None:
+        return table, infer_interval(table["start"], function), notes
+    return table, check_interval(interval), notes
 
 
 def _recognize(names: list | None, columns: Sequence, function: str) -> dict[str, Any]:
     """The columns by our names; without names they stand in our order, turnover last or absent."""
     if names is None:
         if len(columns) not in (6, 7):
-            raise CandleError(
-                f"{function}: {len(columns)} columns without names; expected 6 or 7: "
-                f"{', '.join(COLUMNS)}"
-            )
+            came = f"{len(columns)} columns without names"
+            raise CandleError(f"{function}: {came}; expected 6 or 7: {', '.join(COLUMNS)}")
         return dict(zip(COLUMNS, columns, strict=False))
     plain = [re.sub(r"price|[^a-z]", "", str(name).lower()) for name in names]
-    found = {}
-    for ours, aliases in NAMES.items():
-        place = next((plain.index(alias) for alias in aliases if alias in plain), None)
-        if place is not None:
-            found[ours] = columns[place]
+    places = {ours: [plain.index(a) for a in known if a in plain] for ours, known in NAMES.items()}
+    found = {ours: columns[place[0]] for ours, place in places.items() if place}
     lacking = [name for name in COLUMNS[:-1] if name not in found]
     if lacking:
-        raise CandleError(
-            f"{function}: no column for {', '.join(lacking)} among {', '.join(map(str, names))}; "
-            "rename the columns (a time may be called start, timestamp or date)"
-        )
+        among = f"no column for {', '.join(lacking)} among {', '.join(map(str, names))}"
+        raise CandleError(f"{function}: {among}; rename them (a time: start, timestamp or date)")
     return found
 
 
@@ -137,7 +125,6 @@ def _numbers(column: Sequence, name: str, function: str) -> np.ndarray:
             values[i] = float(cell)
         except (TypeError, ValueError):
             if name != "turnover" or str(cell).strip() not in ("", "None", "<NA>"):
-                raise CandleError(
-                    f"{function}: {name} of row {i} is {cell!r:.40}; expected a number"
-                ) from None
+                what = f"{name} of row {i} is {cell!r:.40}"
+                raise CandleError(f"{function}: {what}; expected a number") from None
     return values

@@ -79,29 +79,23 @@ def moments(column: Any, function: str) -> np.ndarray:
 
 def check_interval(interval: str | int) -> str:
     """Return ``interval`` as Bybit's name of it, or say which names exist."""
-    name = str(interval)
-    if name not in INTERVALS:
-        raise ValueError(
-            f"interval: got {interval!r}; choose one of {' '.join(INTERVALS)} (minutes, day, week, "
-            "month)"
-        )
-    return name
+    if str(interval) not in INTERVALS:
+        known = " ".join(INTERVALS)
+        raise ValueError(f"interval: got {interval!r}; choose one of {known} (minutes, D, W, M)")
+    return str(interval)
 
 
 def infer_interval(start: np.ndarray, function: str) -> str:
     """The interval whose candles start at these times (n,), sorted: their smallest distance."""
-    steps = np.diff(start)
-    steps = steps[steps > 0]
-    step = int(steps.min()) if len(steps) else 0
+    step = min((step for step in np.diff(start).tolist() if step > 0), default=0)
     for interval in INTERVALS[:-1]:
         if step == following(0, interval):
             return interval
     if step >= 28 * DAY and aligned(start, "M").all():
         return "M"
-    raise ValueError(
-        f"{function}: cannot tell the interval from {len(start)} starts whose smallest distance is "
-        f"{step / MINUTE:g} min; give interval, one of {' '.join(INTERVALS)}, or resample"
-    )
+    what = f"{len(start)} starts whose smallest distance is {step / MINUTE:g} min"
+    advice = f"give interval, one of {' '.join(INTERVALS)}, or resample"
+    raise ValueError(f"{function}: cannot tell the interval from {what}; {advice}")
 
 
 def following(start: np.ndarray | int, interval: str) -> np.ndarray:
