@@ -40,6 +40,8 @@
 
   addEventListener("DOMContentLoaded", () => {
     skipLink();
+    // A list holds list items; docutils gives its citations a role that readers no longer know.
+    for (const entry of document.querySelectorAll(".citation-list > [role=doc-biblioentry]")) entry.role = "listitem";
     boxes();
     scrollers();
     window.MathJax?.startup?.promise.then(scrollers);

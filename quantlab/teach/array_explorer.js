@@ -44,12 +44,12 @@ function rowSnr(s, values) {
     return noise ? 10 * Math.log10(power / noise) : NaN;
   });
 }
-// Where the data and the levels of every reachable grid of 2 and more bits lie: the axes never move.
+// Where the data and the levels of every reachable grid lie: the axes never move.
 function frameOf(a, spec) {
   const whole = group(a.data, a.data.length)[0], schemes = spec.controls.includes("scheme") ? ["symmetric", "asymmetric"] : [spec.start.scheme];
   let { low, high } = a;
   for (const scheme of schemes) {
-    for (let bits = spec.controls.includes("bits") ? 2 : spec.start.bits; bits <= 16; bits++) {
+    for (let bits = spec.controls.includes("bits") ? 1 : spec.start.bits; bits <= 16; bits++) {
       const p = chooseParams(whole, bits, scheme), ends = isBinary(bits, scheme) ? [-p.scale, p.scale] : [p.qmin, p.qmax].map((q) => (q - p.zero) * p.scale);
       low = Math.min(low, ...ends);
       high = Math.max(high, ...ends);

@@ -22,7 +22,7 @@ function render(view) {
     const cut = (nodes) => nodes.slice(8 * n, 8 * n + 8);
     return tag("table", {}, tag("tbody", {}, line(spec.names[0], inside(cut(cells.a))), line(spec.names[1], inside(cut(cells.b))), line("XOR", cut(xors))));
   });
-  ui.controls.append(tag("div", { class: "ql-bit-rows" }, ...blocks), b.again());
+  ui.controls.append(tag("div", { class: "ql-bit-rows" }, ...blocks), tag("div", { class: "ql-buttons" }, b.again()));
   let plot;
   const dot = handle(place, { label: "the product of the signs", tone: "ql-quantized", read: (x) => plot.atX(x), move: (v) => {
     const s = b.state(), bits = [...s.b];

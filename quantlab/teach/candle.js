@@ -1,6 +1,6 @@
 // The candle: one long wick, and what it does to the levels that all other candles share.
 import { quantizeGroups } from "./explorer_arithmetic.js";
-import { clamp, floats, number, slider } from "./explorer_parts.js";
+import { clamp, floats, number, slider, tag } from "./explorer_parts.js";
 import { bench, board, count, decimals, handle, lineOf, minus, shares } from "./grab_parts.js";
 
 // Ranges scaled as FeatureScaler does, then on an asymmetric min-max grid: codes, and the levels as ranges.
@@ -27,7 +27,7 @@ function render(view) {
   const strip = rows(0, show), pieces = rows(4 * show, parts), ranges = all.slice(4 * (show + parts)), fixed = decimals(price[1] / 100), last = ranges.length - 1;
   const place = board(326), bits = slider("bits", { min: 2, max: 8, step: 1 }, (v) => put({ bits: v }));
   const scrub = slider("open candle", { min: 1, max: parts, step: 1 }, (v) => put({ part: v }));
-  ui.controls.append(bits.root, scrub.root, b.again());
+  ui.controls.append(bits.root, scrub.root, tag("div", { class: "ql-buttons" }, b.again()));
   let plot;
   const wick = handle(place, { label: "low of the long candle", kind: "tall", axis: "y", tone: "ql-quantized", read: (_, y) => plot.atY(y), move: (low) => put({ low }) });
 

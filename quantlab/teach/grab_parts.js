@@ -136,7 +136,13 @@ export function bench({ model, el }, kind, names, hint) {
     run(boards, picture) {
       paint = picture;
       ui.panels.append(...boards.map((b) => b.root));
-      return live(model, names, ui.root, () => boards, draw, { accept });
+      const buttons = [...ui.controls.children].filter((node) => node.matches(".ql-buttons"));
+      const arrange = () => { // on a phone the drawing comes before the buttons, for eyes and for the Tab key
+        const narrow = ui.root.clientWidth < 480;
+        if (buttons.some((node) => (node.parentNode === ui.controls) === narrow)) narrow ? ui.panels.after(...buttons) : ui.controls.append(...buttons);
+        return boards;
+      };
+      return live(model, names, ui.root, arrange, draw, { accept });
     },
   };
 }

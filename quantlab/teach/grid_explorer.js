@@ -186,7 +186,13 @@ function render({ model, el }) {
     frame.explain(`${m.name} against ${spec.x}`, legend(m, marks));
     frame.show(paint(spec, m, point, marks, frame.width, frame.height), `${m.name} against ${spec.x}; ${found} at ${where}`);
     ui.stats.replaceChildren(table(spec, measures, point, m, pinned));
+    for (const node of [ui.stats, ui.stats.firstChild]) scrolls.observe(node);
   };
+  // A table wider than its box scrolls: then, and only then, the box is a tab stop.
+  const scrolls = new ResizeObserver(() => {
+    const wide = ui.stats.scrollWidth > ui.stats.clientWidth;
+    for (const [key, v] of [["tabindex", 0], ["role", "region"], ["aria-label", "numbers of this setting"]]) wide ? ui.stats.setAttribute(key, v) : ui.stats.removeAttribute(key);
+  });
   const pinnedOf = () => {
     const pinned = model.get("pinned") ?? {};
     return Object.keys(pinned).length ? { ...model.get("point"), ...pinned } : null;
@@ -204,6 +210,6 @@ function render({ model, el }) {
   const renew = () => { build(); frame.fit(); draw(); };
   model.on("change:spec", renew);
   const quiet = spec.refresh ? refresher(model, extra) : () => {};
-  return () => { undo(); quiet(); document.removeEventListener("ql-guess", draw); model.off("change:spec", renew); };
+  return () => { undo(); quiet(); scrolls.disconnect(); document.removeEventListener("ql-guess", draw); model.off("change:spec", renew); };
 }
 export default { render };

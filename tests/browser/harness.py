@@ -48,7 +48,9 @@ def page_names() -> list[str]:
     if os.environ.get("QUANTLAB_BOOK"):
         folder = book_folder()
         pages = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.html"))
-        return [p for p in pages if not p.startswith("_static/")]
+        return [
+            p for p in pages if not p.startswith("_static/") and p != "index.html"
+        ]  # it forwards
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
     entries = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
     return ["genindex.html", "search.html", *(f"{e}.html" for e in entries)]

@@ -9,6 +9,15 @@ from quantlab.teach import objects
 
 DRAWING = """ql => [...ql.querySelectorAll('.ql-board, .ql-stats, .ql-card')]
   .map((e) => e.innerHTML).join('')"""
+# Words of the drawing under the hint, in the first look.
+HINT_ON_WORDS = """(ql) => {
+  const hint = ql.querySelector('.ql-hint span').getBoundingClientRect();
+  return [...ql.querySelectorAll('.ql-board text')].filter((t) => {
+    const r = t.getBoundingClientRect();
+    return r.left < hint.right && r.right > hint.left
+      && r.top < hint.bottom - 1 && r.bottom > hint.top + 1;
+  }).map((t) => t.textContent);
+}"""
 # The colors of the book's theme, light or dark, on a page of its own.
 THEME = """(dark) => {
   document.documentElement.dataset.theme = dark ? "dark" : "light";
@@ -160,6 +169,14 @@ def test_by_touch_on_a_phone(browser, written, name):
         page.evaluate("document.body.style.paddingBottom = '900px'")  # there is where to scroll
         wide = page.evaluate(WIDE)
         assert wide["page"] <= wide["limit"] and not wide["out"], wide
+        board = ql.query_selector(".ql-board").bounding_box()
+        assert board["y"] + min(board["height"], 330) <= 844, (
+            "the drawing is not in the first screen"
+        )
+        hint = page.evaluate(HINT_ON_WORDS, ql)
+        assert not hint, f"the hint covers {hint}"
+        for button in ql.query_selector_all(":scope > .ql-buttons, .ql-controls > .ql-buttons"):
+            assert button.bounding_box()["y"] > board["y"], "buttons push the drawing down"
         for button in ql.query_selector_all("button, select, input"):
             if button.is_visible():
                 assert button.bounding_box()["height"] >= 43.5, button.text_content()
@@ -211,6 +228,27 @@ def test_axe_finds_nothing_serious(browser, written, name):
         page.evaluate(access.RULES)
         assert not page.evaluate(access.RUN)
         assert not problems, "\n".join(problems)
+
+
+def test_the_card_wraps_long_names_and_answers(browser, tmp_path):
+    x = np.random.default_rng(4).normal(size=(40, 1))
+    names, answers = (
+        ("realized_volatility_over_rolling_median",),
+        ("stay out of it", "buy the next one"),
+    )
+    wide = objects.Decision(x[:, 0], {2: x[:, 0]}, features=x, names=names, answers=answers)
+    for width in (740, 390):
+        with visit(browser, write_page(tmp_path / "card.html", wide), width=width) as (page, _):
+            card = page.query_selector(".ql-card")
+            assert card.evaluate("e => e.scrollWidth <= e.clientWidth")
+            right = card.evaluate("e => e.getBoundingClientRect().right")
+            cells = card.query_selector_all("th, td")
+            assert (
+                max(
+                    c.evaluate("e => e.getBoundingClientRect().left + e.scrollWidth") for c in cells
+                )
+                <= right
+            )
 
 
 def test_the_worst_value_is_found_and_scored(browser, written):

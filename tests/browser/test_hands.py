@@ -57,6 +57,17 @@ def test_axes_and_panels_stand_still_while_a_slider_moves(browser, address, widt
         assert not problems, problems
 
 
+def test_a_table_is_a_tab_stop_exactly_while_it_scrolls(browser, address):
+    with visit(browser, address) as (page, _):
+        stats = parts(page)[1].query_selector(".ql-stats")
+        for width in (600, 90, 600):
+            stats.evaluate("(e, width) => { e.style.width = `${width}px`; }", width)
+            page.wait_for_timeout(150)
+            scrolls = stats.evaluate("e => e.scrollWidth > e.clientWidth")
+            assert scrolls == (width == 90)
+            assert (stats.get_attribute("tabindex") == "0") == scrolls
+
+
 def test_it_starts_where_something_is_to_be_seen(browser, address):
     with visit(browser, address) as (page, _):
         assert parts(page)[0].query_selector("input").input_value() == "3"
