@@ -18,8 +18,8 @@ function render(view) {
   })]));
   const xors = Array.from({ length: k }, () => tag("td")), line = (name, nodes) => tag("tr", {}, tag("th", { scope: "row" }, name), ...nodes);
   const inside = (nodes) => nodes.map((n) => tag("td", {}, n));
-  const blocks = Array.from({ length: Math.ceil(k / 8) }, (_, n) => { // eight bits fit a phone
-    const cut = (nodes) => nodes.slice(8 * n, 8 * n + 8);
+  const blocks = Array.from({ length: Math.ceil(k / 6) }, (_, n) => { // a phone is six buttons wide
+    const cut = (nodes) => nodes.slice(6 * n, 6 * n + 6);
     return tag("table", {}, tag("tbody", {}, line(spec.names[0], inside(cut(cells.a))), line(spec.names[1], inside(cut(cells.b))), line("XOR", cut(xors))));
   });
   ui.controls.append(tag("div", { class: "ql-bit-rows" }, ...blocks), tag("div", { class: "ql-buttons" }, b.again()));
