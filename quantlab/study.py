@@ -129,7 +129,7 @@ def train_seeds(
     options as `TradingModel.fit`.
 
     Raises ValueError if there is no seed, and as `TradingModel`.
-    Taught in chapter 14.
+    Taught in chapter 17.
 
     >>> from quantlab.market import synthetic_candles
     >>> train_seeds(prepare(synthetic_candles(2000, seed=7)), sizes=(8,), seeds=(3, 4), epochs=2)
@@ -151,7 +151,7 @@ def train_seeds(
 def seed_logits(models: Sequence[Any], x: np.ndarray) -> np.ndarray:
     """Logits of all models on the rows x (n, k), as (seeds, n): what intervals over seeds take.
 
-    Taught in chapter 14.
+    Taught in chapter 17.
 
     >>> seed_logits([TradingModel((2, 1), seed=s) for s in range(3)], np.ones((5, 2))).shape
     (3, 5)
@@ -171,7 +171,7 @@ def profit(
     sold.
 
     Raises ValueError for other shapes, NaN, or a negative fee.
-    Taught in chapter 14.
+    Taught in chapter 17.
 
     >>> gained, turnover = profit([1, 1, -1], [0.01, 0.02, -0.01], fee=0.001)
     >>> turnover.tolist(), gained.round(4).tolist()

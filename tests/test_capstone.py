@@ -1,4 +1,4 @@
-"""Chapters 13 and 14 on candles, sizes and seeds that they have not seen, and their doors.
+"""Chapters 13 and 17 on candles, sizes and seeds that they have not seen, and their doors.
 
 Most runs execute the cells of a chapter in this process, with settings put in after its setup.
 Two more go through a kernel and a replay of the recorded candles, button included.
@@ -28,7 +28,7 @@ from quantlab.market.candles import Source
 from quantlab.nn import QuantizedModel
 
 CHAPTERS = Path(__file__).parent.parent / "chapters"
-LIVE = CHAPTERS / "14-live-bybit-model.ipynb"
+LIVE = CHAPTERS / "17-live-bybit-model.ipynb"
 DATA = CHAPTERS / "13-market-data.ipynb"
 CHEAP = {"SEEDS": range(2), "PIECES": {200: 3, 4_000: 2}}
 SYMBOLS = "BTCUSDT", "ETHUSDT"
@@ -95,7 +95,7 @@ def _ends_in_value(tree: ast.Module) -> bool:
 
 
 def check_live(names: dict, candles: ql.Candles) -> None:
-    """A run of chapter 14 measured what it says, on these candles, and asserted no fact."""
+    """A run of chapter 17 measured what it says, on these candles, and asserted no fact."""
     summary = names["summary"]
     assert summary["source"] == candles.source.kind and not names["facts"]
     assert len(summary["claims"]) == 12

@@ -244,14 +244,14 @@ def test_notebooks_ask_for_each_exercise_and_its_solution():
             ],
         ),
         (
-            "14-flips",
+            "17-flips",
             lambda f, c, y: [
                 100 * np.mean((f > 0) == (c > 0)),
                 100 * np.mean((f[(f > 0) != (c > 0)] > 0) == y[(f > 0) != (c > 0)]),
             ],
         ),
         (
-            "14-paired",
+            "17-paired",
             lambda a, b, day, drawn: np.quantile(
                 [
                     100 * sum((a - b)[day == d].sum() for d in r) / sum((day == d).sum() for d in r)

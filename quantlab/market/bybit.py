@@ -460,7 +460,7 @@ def load_candles(
     Raises ``ValueError`` for bad arguments, ``ApiError`` if the exchange does not know the symbol,
     ``BybitError`` where the simulator would follow the market.
 
-    Taught in chapter 14.
+    Taught in chapter 17.
     """
     interval, n = check_interval(interval), integer(n, "load_candles", "n", 1, 10**8 - 1)
     url = base_url or os.environ.get("QUANTLAB_BYBIT_URL")

@@ -33,7 +33,7 @@ def accuracy(logits: np.ndarray, y: np.ndarray) -> float:
     """Return the share of right decisions in percent.
 
     Shapes: logits (n,) or (n, k), y (n,). Raises ValueError if the rows differ.
-    Taught in chapter 14.
+    Taught in chapter 17.
 
     >>> accuracy(np.array([1.0, -1.0, 3.0, 2.0]), np.array([1, 0, 0, 1]))
     75.0
@@ -50,7 +50,7 @@ def accuracy(logits: np.ndarray, y: np.ndarray) -> float:
 def agreement(logits_a: np.ndarray, logits_b: np.ndarray) -> float:
     """Return the share of rows, in percent, on which two models decide the same.
 
-    Raises ValueError if the rows differ. Taught in chapter 14.
+    Raises ValueError if the rows differ. Taught in chapter 17.
 
     >>> agreement(np.array([1.0, -1.0, 3.0, 2.0]), np.array([0.1, 0.1, 5.0, 9.0]))
     75.0
@@ -71,7 +71,7 @@ def block_interval(
     sample draws days and models: the interval is about a model trained anew and met on new days.
     Raises ValueError if the shapes differ or there are fewer than 2 blocks.
     Source: Efron and Tibshirani 1993, percentile interval; blocks as in Kunsch 1989; two factors
-    at once as in Owen 2007 (arXiv 0712.1111). Taught in chapter 14.
+    at once as in Owen 2007 (arXiv 0712.1111). Taught in chapter 17.
 
     >>> block_interval([1, 1, 0, 1, 0, 0], [0, 0, 1, 1, 2, 2])[0]
     50.0
@@ -91,7 +91,7 @@ def paired_interval(
     Pairing removes what a hard day does to both sides: the interval of the difference is
     much narrower than the difference of the intervals. Two arrays (seeds, n) are paired by
     seed too, as a model and its quantized twin are; a rule or one model is (n,).
-    Shapes, Raises and Source as `block_interval`. Taught in chapter 14.
+    Shapes, Raises and Source as `block_interval`. Taught in chapter 17.
 
     >>> paired_interval([1, 1, 0, 1], [1, 1, 0, 1], [0, 0, 1, 1])
     (0.0, 0.0, 0.0)
@@ -113,7 +113,7 @@ def edge_lost(
     The edge is what the exact model decides right beyond the best simple rule; a loss of one
     accuracy point is a trifle or everything, measured by it. 100 means no better than the rule.
     The share is infinite where the exact model has no edge to lose.
-    Shapes, Raises and Source as `paired_interval`. Taught in chapter 14.
+    Shapes, Raises and Source as `paired_interval`. Taught in chapter 17.
 
     >>> edge_lost([1, 0, 1, 0], [1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 1, 1])[0]
     50.0

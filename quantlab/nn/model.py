@@ -77,7 +77,7 @@ class TradingModel(Model):
     may be edited.
 
     Raises ValueError if sizes are not two or more positive integers.
-    Taught in chapter 1, trained on candles in chapter 14.
+    Taught in chapter 1, trained on candles in chapter 17.
 
     >>> rng = np.random.default_rng(0)
     >>> x = rng.standard_normal((600, 2))
@@ -174,7 +174,7 @@ class TradingModel(Model):
         `options` say how; `changes` are its fields by name, as in fit(x, y, epochs=5).
 
         Raises ValueError for wrong shapes, labels, NaN, options, or a loss that diverges.
-        Taught in chapter 14.
+        Taught in chapter 17.
         """
         rows, held_out = split_rows(
             "TradingModel.fit", x, y, validation, validation_fraction, self.sizes

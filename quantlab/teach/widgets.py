@@ -306,7 +306,7 @@ class GridExplorer(_Explorer):
     presets: {button: {dimension: value}}, named settings. guess: the name of a Predict on the page
     (curve or number), whose guess is drawn with the first measure. note: the source of the data.
     refresh: a callable that returns new (dims, measures, note); its button appears only while a
-    kernel is alive. Raises ValueError for shapes and names that do not fit. Taught in chapter 14.
+    kernel is alive. Raises ValueError for shapes and names that do not fit. Taught in chapter 17.
 
     >>> GridExplorer({"bits": [2, 4, 8]}, {"SNR": {"values": [7.0, 18.0, 41.0]}}, x="bits")
     GridExplorer(SNR over bits (3); at bits 2)

@@ -1,4 +1,4 @@
-"""Exercises of chapter 14, a live Bybit model."""
+"""Exercises of chapter 17, a live Bybit model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _decisions(seed: int) -> tuple:
     return a, b, day, rng.integers(0, 20, (500, 20))
 
 
-@exercise("14-flips", _logits(1), _logits(2))
+@exercise("17-flips", _logits(1), _logits(2))
 def flips(full, coarse, y):
     """Agreement, and how often float32 was right where the two differ."""
     flipped = (full > 0) != (coarse > 0)
@@ -40,13 +40,13 @@ def flips(full, coarse, y):
     return 100 - 100 * flipped.mean(), 100 * was_right.mean()
 
 
-@mistake("14-flips")
+@mistake("17-flips")
 def cut_at_half(full, coarse, y):
     """you cut at 0.5. These are logits, not probabilities: the logit of one half is 0."""
     return flips(full - 0.5, coarse - 0.5, y)
 
 
-@mistake("14-flips")
+@mistake("17-flips")
 def equal_logits(full, coarse, y):
     """you ask whether the logits are close. Agreement compares decisions: a large change on one
     side of zero flips nothing.
@@ -54,7 +54,7 @@ def equal_logits(full, coarse, y):
     return 100 * np.mean(np.isclose(full, coarse, rtol=0.1)), flips(full, coarse, y)[1]
 
 
-@mistake("14-flips")
+@mistake("17-flips")
 def both_right(full, coarse, y):
     """you count the rows where both are right. Two models that make the same mistake agree as well,
     and no label is needed to see it.
@@ -62,7 +62,7 @@ def both_right(full, coarse, y):
     return 100 * np.mean(((full > 0) == y) & ((coarse > 0) == y)), flips(full, coarse, y)[1]
 
 
-@mistake("14-flips")
+@mistake("17-flips")
 def coarse_on_flips(full, coarse, y):
     """the second number is that of the quantized model. On a flipped row exactly one of the two is
     right; p_f belongs to float32.
@@ -71,27 +71,27 @@ def coarse_on_flips(full, coarse, y):
     return same, 100 - was_right
 
 
-@mistake("14-flips")
+@mistake("17-flips")
 def right_on_all(full, coarse, y):
     """the second number is the accuracy on all rows. Take the rows where the decisions differ."""
     return flips(full, coarse, y)[0], 100 * np.mean((full > 0) == y)
 
 
-@mistake("14-flips")
+@mistake("17-flips")
 def share_of_flips(full, coarse, y):
     """the first number is the share that flipped; agreement is the rest."""
     same, was_right = flips(full, coarse, y)
     return 100 - same, was_right
 
 
-@mistake("14-flips")
+@mistake("17-flips")
 def shares(full, coarse, y):
     """these are shares; percent is wanted."""
     same, was_right = flips(full, coarse, y)
     return same / 100, was_right / 100
 
 
-@exercise("14-threshold", _two_parts(3), _two_parts(4))
+@exercise("17-threshold", _two_parts(3), _two_parts(4))
 def accuracy_with_threshold(train_logits, train_y, test_logits, test_y):
     """The threshold is chosen on training rows, and judged on test rows."""
     tries = np.sort(train_logits)
@@ -100,7 +100,7 @@ def accuracy_with_threshold(train_logits, train_y, test_logits, test_y):
     return 100 * np.mean((test_logits > best) == test_y)
 
 
-@mistake("14-threshold")
+@mistake("17-threshold")
 def chosen_on_test(train_logits, train_y, test_logits, test_y):
     """the threshold is chosen on the test rows, so it profits from their luck. Choose it on
     training rows.
@@ -108,33 +108,33 @@ def chosen_on_test(train_logits, train_y, test_logits, test_y):
     return accuracy_with_threshold(test_logits, test_y, test_logits, test_y)
 
 
-@mistake("14-threshold")
+@mistake("17-threshold")
 def chosen_on_both(train_logits, train_y, test_logits, test_y):
     """test rows still take part in the choice. Look at the training rows only."""
     logits, y = np.concatenate([train_logits, test_logits]), np.concatenate([train_y, test_y])
     return accuracy_with_threshold(logits, y, test_logits, test_y)
 
 
-@mistake("14-threshold")
+@mistake("17-threshold")
 def old_threshold(train_logits, train_y, test_logits, test_y):
     """the threshold is still 0. After quantization the logits have moved."""
     return 100 * np.mean((test_logits > 0) == test_y)
 
 
-@mistake("14-threshold")
+@mistake("17-threshold")
 def training_accuracy(train_logits, train_y, test_logits, test_y):
     """well chosen, but judged on the training rows. Return the accuracy on the test rows."""
     return accuracy_with_threshold(train_logits, train_y, train_logits, train_y)
 
 
-@mistake("14-threshold")
+@mistake("17-threshold")
 def same_share(train_logits, train_y, test_logits, test_y):
     """you match the share of yes. Choose the threshold with the most training rows right."""
     cut = np.quantile(train_logits, 1 - np.mean(train_y))
     return 100 * np.mean((test_logits > cut) == test_y)
 
 
-@exercise("14-paired", _decisions(5), _decisions(6))
+@exercise("17-paired", _decisions(5), _decisions(6))
 def interval(a, b, day, drawn):
     """The difference is taken within each draw of days."""
     gain, size = np.bincount(day, a - b), np.bincount(day)
@@ -142,7 +142,7 @@ def interval(a, b, day, drawn):
     return tuple(np.percentile(d, [2.5, 97.5]))
 
 
-@mistake("14-paired")
+@mistake("17-paired")
 def unpaired(a, b, day, drawn):
     """that interval treats the two models as if each had its own days. Take a - b before you
     draw.
@@ -152,7 +152,7 @@ def unpaired(a, b, day, drawn):
     return low_a - high_b, high_a - low_b
 
 
-@mistake("14-paired")
+@mistake("17-paired")
 def end_by_end(a, b, day, drawn):
     """limit minus limit: the draw that is low for a is not the one that is low for b. Take the
     difference within each draw.
@@ -162,7 +162,7 @@ def end_by_end(a, b, day, drawn):
     return low_a - low_b, high_a - high_b
 
 
-@mistake("14-paired")
+@mistake("17-paired")
 def days_count_alike(a, b, day, drawn):
     """you average the daily averages, so a day of five rows counts as much as one of fifty. Divide
     the sums by the rows drawn.
@@ -171,13 +171,13 @@ def days_count_alike(a, b, day, drawn):
     return tuple(np.percentile(100 * daily[drawn].mean(axis=1), [2.5, 97.5]))
 
 
-@mistake("14-paired")
+@mistake("17-paired")
 def two_orders(a, b, day, drawn):
     """the sign is turned around: a minus b."""
     return interval(b, a, day, drawn)
 
 
-@mistake("14-paired")
+@mistake("17-paired")
 def as_shares(a, b, day, drawn):
     """these are shares; percentage points are 100 times as large."""
     low, high = interval(a, b, day, drawn)
@@ -217,7 +217,7 @@ def plain_rounding(w, b, x):
 
 
 @transfer(
-    "14-transfer",
+    "17-transfer",
     draw=squeezed_layer,
     measure=snr_of_layer,
     plain=plain_rounding,
