@@ -33,6 +33,7 @@ from .codebook import (
     lloyd_max_levels as lloyd_max_levels,
     log_levels as log_levels,
     quantize_codebook as quantize_codebook,
+    round_to_format as round_to_format,
 )
 from .binary import BinaryTensor as BinaryTensor, binarize as binarize, xnor_matmul as xnor_matmul
 from .error import (

@@ -17,6 +17,7 @@ from .objects import (
     Decision as Decision,
     Latent as Latent,
     Matrix as Matrix,
+    Roofline as Roofline,
     Ruler as Ruler,
 )
 from .predict import Predict as Predict
