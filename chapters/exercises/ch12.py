@@ -17,7 +17,7 @@ NUMBERS = (
 
 @exercise("12-fp16", *NUMBERS)
 def to_fp16(x):
-    """The step is 2 ** (exponent - 10), and it doubles at every power of two."""
+    """The step is 2 ** (exponent - 10): it doubles at each power of two."""
     step = 2.0 ** (np.floor(np.log2(np.abs(x))) - 10)
     return np.rint(x / step) * step
 

@@ -28,7 +28,7 @@ function render(view) {
     read: (x, y) => { deep(Math.log2(plot.atY(y))); return Math.log2(plot.atX(x)); }, move: wide });
 
   function picture() {
-    const { width: n, batch: m } = b.state(), p = plot = new Plot(map.width, map.height, { x: [16, 4096], y: [1, 1024], log: true, ylog: true,
+    const { width: n, batch: m } = b.state(), p = plot = new Plot(map.width, map.height, { x: [16, 4096], y: [0.35, 1024], log: true, ylog: true,
       xticks: [16, 64, 256, 1024, 4096], yticks: [1, 8, 64, 512], xlabel: "width of the layer", ylabel: "batch", margin: 56 });
     const xs = Array.from({ length: 65 }, (_, i) => 16 * 2 ** (i / 8));
     let free = Infinity;
