@@ -21,4 +21,5 @@ from .objects import (
     Ruler as Ruler,
 )
 from .predict import Predict as Predict
+from .progress import progress as progress
 from .quiz import Quiz as Quiz
