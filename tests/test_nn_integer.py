@@ -1,6 +1,7 @@
 """Models on integers alone: equal to plain NumPy integers, on every path, and to onnxruntime."""
 
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -92,6 +93,17 @@ def test_no_float_stands_between_the_codes(monkeypatch):
     monkeypatch.setattr(twin, "step", None)
     monkeypatch.setattr(twin, "input_grid", None)  # the scales are not looked at
     assert twin.integer_forward(codes).dtype == np.int32
+
+
+def test_weights_are_packed_once_and_packed_anew_after_a_journey(monkeypatch):
+    quantized, x = quantized_model(3)
+    model = integer_model(quantized)
+    wanted = model.predict_logits(x)
+    away = pickle.loads(pickle.dumps(model))
+    assert not any("_packed" in vars(layer) for layer in away.layers)
+    np.testing.assert_array_equal(away.predict_logits(x), wanted)
+    monkeypatch.setattr(kernels, "pack_weights", None)  # a second packing would fail
+    np.testing.assert_array_equal(model.predict_logits(x), wanted)
 
 
 def test_one_scale_at_the_end_and_the_same_decisions():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +79,15 @@ class IntegerLayer:
 
     def accumulate(self, codes: np.ndarray) -> np.ndarray:
         """Return the int32 accumulators, (rows, in) -> (rows, out)."""
-        return kernels.integer_matmul(codes, self.weight.T, 0, self.weight_zero) + self.bias
+        weight = self.weight.T if codes.itemsize > 1 else self._packed  # bytes, packed for bytes
+        return kernels.integer_matmul(codes, weight, 0, self.weight_zero) + self.bias
+
+    @cached_property
+    def _packed(self) -> Any:
+        return kernels.pack_weights(self.weight.T)
+
+    def __getstate__(self) -> dict:  # another process may read in another order
+        return {name: value for name, value in vars(self).items() if name != "_packed"}
 
     def forward(self, codes: np.ndarray) -> np.ndarray:
         """Return the codes of the next layer's inputs, or the accumulators of a last layer."""
