@@ -1,6 +1,7 @@
 """The public names: the one list of them, for type checkers and for the lazy loader alike."""
 
-from . import kernels as kernels, market as market, nn as nn, teach as teach
+from . import kernels as kernels, market as market, nn as nn
+from . import strategies as strategies, teach as teach
 from .kernels import warm as warm
 from .scheme import (
     QuantizationParams as QuantizationParams,
