@@ -1,6 +1,6 @@
 """The public names: the one list of them, for type checkers and for the lazy loader alike."""
 
-from . import kernels as kernels, market as market, nn as nn
+from . import export as export, kernels as kernels, market as market, nn as nn
 from . import strategies as strategies, teach as teach
 from .kernels import warm as warm
 from .scheme import (
@@ -64,6 +64,7 @@ from .nn import (
     quantization_aware_train as quantization_aware_train,
     sweep as sweep,
 )
+from .export import export_c as export_c, export_onnx as export_onnx, load_onnx as load_onnx
 from .study import (
     PreparedData as PreparedData,
     prepare as prepare,

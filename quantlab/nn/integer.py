@@ -99,19 +99,19 @@ class IntegerLayer:
                 f"IntegerLayer: codes are {codes.dtype} of shape {codes.shape}; expected integers "
                 f"{low} to {high} of shape (rows, {self.shape[1]})"
             )
-        return self._apply(np.ascontiguousarray(codes, _code_type(low, high)))
+        return self._apply(np.ascontiguousarray(codes, code_type(low, high)))
 
     def _apply(self, codes: np.ndarray) -> np.ndarray:
         acc = self.accumulate(codes)
         if self.multiplier is None:
             return acc
-        out = np.empty(acc.shape, _code_type(self.low, self.high))
+        out = np.empty(acc.shape, code_type(self.low, self.high))
         fixed = self.multiplier, self.shift, self.zero_point, self.low, self.high
         kernels.requantize(acc, *fixed, out)
         return out
 
 
-def _code_type(low: int, high: int) -> np.dtype:
+def code_type(low: int, high: int) -> np.dtype:
     """Storage type of codes from low to high."""
     small = low >= -128 and high <= (127 if low < 0 else 255)
     return np.dtype(f"{'' if low < 0 else 'u'}int{8 if small else 16}")
