@@ -143,7 +143,7 @@ def test_the_accumulator_bound_is_reached_and_checked():
     acc = layer.accumulate(np.ascontiguousarray(worst.T, np.uint8))
     np.testing.assert_array_equal(np.diag(acc), high)
     assert (low <= layer.bias).all() and (high >= layer.bias).all()
-    k = 66_311  # 66,311 * 255 * 127 = 2**31 - 2,167,113: the last K that always fits
+    k = 66_311  # 66,311 * 255 * 127 = 2**31 - 1,913: the last K that always fits
     wide = np.full((1, k), 127, np.int8)
     zero, bias = np.zeros(1, np.int32), np.zeros(1, np.int32)
     fits = IntegerLayer(wide, zero, bias, (0, 255))

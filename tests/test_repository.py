@@ -449,8 +449,9 @@ def code_lines(path: Path) -> int:
 CEILINGS = {
     "kernels": 1_151,
     "floor 2": 1_660,
-    "nn": 1_752,
+    "nn": 1_758,
     "market": 1_235,
+    "export": 405,
     "teach": 1_670,
     "strategies": 183,
 }

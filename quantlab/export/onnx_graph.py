@@ -171,14 +171,15 @@ def load_onnx(path: Any, output: str | None = None) -> TradingModel:
     """
     me = "load_onnx"
     onnx = _onnx(me)
+    from google.protobuf.message import DecodeError  # comes with onnx
+
     try:
-        model = onnx.load(Path(path))
-        onnx.checker.check_model(model)
-    except OSError:
-        raise
-    except Exception as error:  # protobuf and the checker have exceptions of their own
-        raise ValueError(f"{me}: {path} is no valid ONNX model ({error})") from error
-    steps = list(_backwards(onnx, model.graph, output, me))
+        graph = onnx.load(Path(path)).graph
+    except DecodeError as error:
+        raise ValueError(f"{me}: {path} is no ONNX model ({error})") from error
+    if not graph.node or not graph.output:
+        raise ValueError(f"{me}: {path} is no ONNX model (no node, or no output)")
+    steps = list(_backwards(onnx, graph, output, me))
     layers = from_steps(reversed(steps), me)
     return TradingModel.from_arrays([(layer.weight, layer.bias) for layer in layers])
 
@@ -187,15 +188,15 @@ def _backwards(onnx: ModuleType, graph: Any, output: str | None, me: str) -> Ite
     """Yield the steps of a network from its last to its first, as `from_steps` takes them."""
 
     def constant(name: str) -> np.ndarray | None:
-        node = made.get(name)
-        if name in stored or (node is not None and node.op_type == "Constant"):
-            return to_array(stored[name] if name in stored else node.attribute[0].t)
-        return None
+        if name in stored:
+            return onnx.numpy_helper.to_array(stored[name])
+        given = made[name].attribute if name in made and made[name].op_type == "Constant" else ()
+        return next((onnx.numpy_helper.to_array(a.t) for a in given if a.name == "value"), None)
 
     def refuse(what: str) -> ValueError:
         return ValueError(f"{me}: {what} cannot be taken over; {SUPPORTED}")
 
-    to_array, get = onnx.numpy_helper.to_array, onnx.helper.get_attribute_value
+    get = onnx.helper.get_attribute_value
     stored = {tensor.name: tensor for tensor in graph.initializer}
     made = {name: node for node in graph.node for name in node.output}
     ends, left = [o.name for o in graph.output], [n for n in graph.node if n.op_type != "Constant"]
@@ -239,6 +240,8 @@ def _backwards(onnx: ModuleType, graph: Any, output: str | None, me: str) -> Ite
         raise refuse(f"{left[0].op_type} beside the path to {ends[0]!r}")
     if bias is not None:
         raise refuse("Add without MatMul")
+    if now in stored or now not in [i.name for i in graph.input]:
+        raise ValueError(f"{me}: the path ends at {now!r}; expected an input of the graph")
 
 
 def _row(bias: np.ndarray, weight: np.ndarray) -> np.ndarray:
