@@ -16,6 +16,8 @@ from quantlab.nn.training import (
     unflatten,
 )
 
+SCHEME = QuantizationScheme.SYMMETRIC_PER_CHANNEL
+
 
 def planted(n=4000, seed=0):
     """Four features, a nonlinear boundary, 5 % of the labels flipped."""
@@ -181,13 +183,14 @@ def test_one_set_of_options_for_both_trainings():
         by_set.fit(x, y, lr=0.1)
 
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 8, 16])
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 8, 16])
 @pytest.mark.parametrize("scheme", ["SYMMETRIC_PER_CHANNEL", "SYMMETRIC_PER_TENSOR"])
 def test_the_quick_rounding_of_a_training_step_is_the_librarys(scheme, bits):
     scheme = QuantizationScheme[scheme]
     rng = np.random.default_rng(bits)
     weight = (rng.standard_t(3, (64, 33)) * 10.0 ** rng.integers(-6, 6, (64, 1))).astype(np.float32)
     weight[5] = 0  # a dead neuron
+    weight[7, :2] = 0.0, -0.0
     pairs = [(weight, np.zeros(64, np.float32))]
     quick = _FakeQuantizer(scheme, bits, None, "minmax", "minmax", None)
     grid = weight_params(weight, scheme, bits)
@@ -196,6 +199,29 @@ def test_the_quick_rounding_of_a_training_step_is_the_librarys(scheme, bits):
     passed = gradient.copy()
     quick.pull_back(pairs, [(passed, np.zeros(64, np.float32))])
     np.testing.assert_array_equal(passed, ste_gradient(weight, grid, gradient))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 8])
+def test_the_gradient_through_a_grid_is_that_of_the_loss_with_the_rounding_frozen(bits):
+    x, y = planted(64, seed=bits)
+    model = TradingModel((4, 6, 1), seed=bits)
+    quantizer = _FakeQuantizer(SCHEME, bits, None, "minmax", "minmax", None)
+    used = [(w.astype(np.float64), b) for w, b in quantizer.weights(model._pairs())]
+    theta = flatten(used).astype(np.float64)  # latent + residue, whatever the latent weights are
+    gradients = loss_and_gradients(unflatten(theta, model.sizes), x.astype(np.float64), y)[1]
+    numeric = np.zeros_like(theta)
+    for i in range(len(theta)):
+        for sign in (1, -1):
+            probe = theta.copy()
+            probe[i] += sign * 1e-6
+            z = forward(unflatten(probe, model.sizes), x)[2]
+            numeric[i] += sign * loss_and_slope(z, y)[0] / 2e-6
+    np.testing.assert_allclose(flatten(gradients), numeric, atol=1e-8)
+    passed = [(g.copy(), b.copy()) for g, b in gradients]
+    quantizer.pull_back(model._pairs(), passed)
+    for (w, _), (g, _), (p, _) in zip(model._pairs(), gradients, passed, strict=True):
+        held = np.abs(w) > 2 * np.abs(w).mean(axis=1, keepdims=True)
+        np.testing.assert_array_equal(p, np.where(held & (bits == 1), 0, g))
 
 
 X, Y = planted(20)

@@ -57,6 +57,14 @@ def test_a_drifting_machine_does_not_bend_the_ratio():
     assert result.speedup("b") == pytest.approx(4)
 
 
+@pytest.mark.parametrize(("rounds", "rank"), [(1, 1), (6, 1), (9, 2), (15, 4), (21, 6), (31, 10)])
+def test_interval_of_the_ratio_has_the_ranks_of_the_sign_test(rounds, rank):
+    """Tables of the distribution-free interval of a median, two-sided 5 % (Conover, table A3)."""
+    ratios = np.random.default_rng(rounds).permutation(np.arange(1.0, rounds + 1))
+    result = timing.Comparison({"a": ratios, "b": np.ones(rounds)}, "a")
+    assert result.interval("b") == (rank, rounds + 1 - rank)
+
+
 @pytest.mark.parametrize("arguments", [({},), ({"a": int}, "b"), ({"a": int}, None, 0)])
 def test_bad_arguments_say_what_came(arguments):
     calls, baseline, rounds = (*arguments, None, 3)[:3] if len(arguments) < 3 else arguments

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from math import comb
 from pathlib import Path
 from time import perf_counter
 
@@ -42,6 +43,17 @@ class Comparison:
     def speedup(self, name: str) -> float:
         """How many times faster than the baseline: the median of the ratios within a round."""
         return float(np.median(self.seconds[self.baseline] / self.seconds[name]))
+
+    def interval(self, name: str) -> tuple[float, float]:
+        """Low and high of that median: 95 % or a little more, from six rounds up.
+
+        Order statistics: they suppose nothing of the noise but that the rounds are alike.
+        """
+        ratios = np.sort(self.seconds[self.baseline] / self.seconds[name])
+        n = len(ratios)
+        below = np.cumsum([comb(n, k) for k in range(n)]) / 2.0**n  # P(k or fewer below)
+        k = max(int((below <= 0.025).sum()) - 1, 0)
+        return float(ratios[k]), float(ratios[n - 1 - k])
 
     def rows(self) -> list[list[str]]:
         """Name, median, minimum and speedup, ready for ``figures.table``."""
