@@ -26,7 +26,7 @@ OFFLINE := $(if $(QUANTLAB_BYBIT_URL),,1)
 NOTEBOOKS := $(wildcard chapters/*.ipynb book/*.ipynb)
 TESTED := README.md quantlab tests chapters/exercises $(NOTEBOOKS)
 
-.PHONY: book test lab bench serve lint lock screenshot clean help
+.PHONY: book test lab bench claims serve lint lock screenshot clean help
 .DEFAULT_GOAL := help
 
 book: ## build the book and print the address to open
@@ -44,6 +44,10 @@ lab: ## open the notebooks in JupyterLab
 bench: ## time the kernels beside NumPy, onnxruntime and, if installed, torch; writes benchmarks/latest.md
 	@$(ENVIRONMENT) requirements-test.lock $(PYTHON)
 	@$(BIN)/python benchmarks/run.py
+
+claims: ## run the chapters that measure claims, alone; writes book/claims.json
+	@$(ENVIRONMENT) requirements.lock $(PYTHON)
+	@$(if $(OFFLINE),QUANTLAB_OFFLINE=1) $(BIN)/python book/_tools/claims.py
 
 serve: book ## serve the built pages on this machine
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

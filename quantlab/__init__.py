@@ -3,7 +3,7 @@
 The names, listed in __init__.pyi, load on first use: ``import quantlab`` costs little more than
 NumPy.
 Rooms: ``ql.kernels`` (hot loops), ``ql.nn`` (models), ``ql.market`` (candles),
-``ql.teach`` (figures, explorers, quizzes).
+``ql.export`` (C, ONNX), ``ql.teach`` (figures, explorers, quizzes).
 """
 
 import lazy_loader

@@ -1,6 +1,7 @@
 """The public names: the one list of them, for type checkers and for the lazy loader alike."""
 
-from . import kernels as kernels, market as market, nn as nn, teach as teach
+from . import export as export, kernels as kernels, market as market, nn as nn
+from . import strategies as strategies, teach as teach
 from .kernels import warm as warm
 from .scheme import (
     QuantizationParams as QuantizationParams,
@@ -33,6 +34,7 @@ from .codebook import (
     lloyd_max_levels as lloyd_max_levels,
     log_levels as log_levels,
     quantize_codebook as quantize_codebook,
+    round_to_format as round_to_format,
 )
 from .binary import BinaryTensor as BinaryTensor, binarize as binarize, xnor_matmul as xnor_matmul
 from .error import (
@@ -62,6 +64,7 @@ from .nn import (
     quantization_aware_train as quantization_aware_train,
     sweep as sweep,
 )
+from .export import export_c as export_c, export_onnx as export_onnx, load_onnx as load_onnx
 from .study import (
     PreparedData as PreparedData,
     prepare as prepare,

@@ -275,6 +275,28 @@ def float_levels(name: str) -> npt.NDArray[np.float32]:
     return np.concatenate([-value[::-1], [0.0], value]).astype(np.float32)
 
 
+def round_to_format(x: npt.ArrayLike, name: str) -> npt.NDArray[np.float32]:
+    """The nearest number that a 16-bit floating-point format can hold, as float32; ties to even.
+
+    x: real array, taken as float32. name: "fp16" (11 significant bits, up to 65504) or "bf16" (8,
+    up to 3.4e38). Like the hardware it makes infinity of what rounds beyond the largest number.
+    Raises ValueError for bad data or another name.
+    Source: IEEE 754-2008 (binary16). Taught in chapter 12.
+
+    >>> round_to_format([0.1, 1e-8, 65519, 65520], "fp16").tolist()
+    [0.0999755859375, 0.0, 65504.0, inf]
+    >>> round_to_format([0.1, 65520], "bf16").tolist()
+    [0.10009765625, 65536.0]
+    """
+    formats = {"fp16": (11, -24, 65504), "bf16": (8, -133, 255 * 2.0**120)}
+    _checks.choice(name, "round_to_format", "name", formats)
+    digits, lowest, largest = formats[name]  # significant bits, exponent of the least step
+    x = _checks.float32_array(x, "round_to_format", "x").astype(np.float64)
+    step = np.maximum(np.frexp(x)[1] - digits, lowest)  # doubles at every power of two
+    y = np.ldexp(np.rint(np.ldexp(x, -step)), step)
+    return np.where(np.abs(y) > largest, np.copysign(np.inf, y), y).astype(np.float32)
+
+
 # --- codes
 
 

@@ -165,7 +165,8 @@ def profit(
     """P&L of holding each position over the candle after it, and the turnover: (profit, turnover).
 
     Shapes: position (n,) or (seeds, n), in units of capital: 1 long, 0 out, -1 short, taken when
-    candle i closes and held until the next one does; next_return (n,), its (close - open) / open.
+    candle i closes and held until the next one does; next_return (n,), or one row for each row of
+    position, its (close - open) / open.
     A trade is a change of position and pays `fee` times what changed hands: staying pays
     nothing, a turn from long to short pays twice. The first position is bought, the last is
     sold.
@@ -180,7 +181,8 @@ def profit(
     position = _checks.real_array(position, "profit", "position").astype(np.float64)
     next_return = _checks.real_array(next_return, "profit", "next_return").astype(np.float64)
     fee = _checks.number(fee, "profit", "fee")
-    if position.ndim not in (1, 2) or next_return.shape != position.shape[-1:] or fee < 0:
+    fits = next_return.shape in (position.shape, position.shape[-1:])
+    if position.ndim not in (1, 2) or not fits or fee < 0:
         raise ValueError(
             f"profit: position has shape {position.shape}, next_return {next_return.shape}, fee is "
             f"{fee}; expected (n,) or (seeds, n), one return for each row, a fee of 0 or more"

@@ -13,10 +13,11 @@ from sockets import use_sockets
 ROOT = Path(__file__).resolve().parent.parent
 collect_ignore_glob = ["*conftest.py"]  # doctest would import each of them as a module
 
-# A test talks to loopback or to nobody, and never touches the cache of whoever runs it.
+# A test talks to loopback or to nobody, and never touches the cache or the records of a reader.
 if not os.environ.get("QUANTLAB_BYBIT_URL"):
     os.environ["QUANTLAB_OFFLINE"] = "1"
 os.environ["QUANTLAB_CACHE"] = tempfile.mkdtemp(prefix="quantlab-test-cache-")
+os.environ["QUANTLAB_CLAIMS"] = tempfile.mkdtemp(prefix="quantlab-test-claims-")
 use_sockets()
 
 

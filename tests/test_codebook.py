@@ -25,6 +25,7 @@ from quantlab import (
     mse,
     quantize,
     quantize_codebook,
+    round_to_format,
     snr_db,
 )
 
@@ -374,3 +375,33 @@ def test_shapes_scales_and_bytes():
     assert many.codes.dtype == np.uint16 and many.bits == 10
     zeros = quantize_codebook(np.zeros((2, 4)), NF4, "absmax", axis=0)
     assert zeros.scale.tolist() == [1, 1] and not zeros.dequantize().any()
+
+
+@pytest.mark.parametrize("name, theirs", (("fp16", "float16"), ("bf16", "bfloat16")))
+def test_16_bit_formats_are_those_of_ml_dtypes(ml_dtypes, name, theirs):
+    """Every code of the format, its neighbors in float32, every tie, and any float32."""
+    kind = np.dtype(getattr(ml_dtypes, theirs, np.float16))
+    codes = np.arange(2**16, dtype=np.uint16).view(kind).astype(np.float32)
+    codes = np.sort(codes[np.isfinite(codes)])
+    np.testing.assert_array_equal(round_to_format(codes, name), codes)
+    ties = ((codes[1:].astype(float) + codes[:-1]) / 2).astype(np.float32)
+    any_bits = np.random.default_rng(1).integers(0, 2**32, 200_000).astype(np.uint32)
+    with np.errstate(all="ignore"):
+        wild = any_bits.view(np.float32)
+        x = np.concatenate([codes, ties, wild[np.isfinite(wild)], [65519.996, 65520]])
+        x = np.concatenate([x, np.nextafter(x, np.float32(9e9)), np.nextafter(x, np.float32(-9e9))])
+        x = x[np.isfinite(x)].astype(np.float32)
+        wanted = x.astype(kind).astype(np.float32)
+    got = round_to_format(x, name)
+    np.testing.assert_array_equal(got, wanted)
+    np.testing.assert_array_equal(np.signbit(got), np.signbit(wanted))
+
+
+def test_16_bit_formats_refuse_what_is_no_number():
+    for bad, name, said in (
+        ([np.nan], "fp16", "1 NaN"),
+        ([np.inf], "bf16", "1 infinite"),
+        ([1.0], "fp8", "name is 'fp8'"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            round_to_format(bad, name)

@@ -1,6 +1,7 @@
 """Models on integers alone: equal to plain NumPy integers, on every path, and to onnxruntime."""
 
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -94,6 +95,17 @@ def test_no_float_stands_between_the_codes(monkeypatch):
     assert twin.integer_forward(codes).dtype == np.int32
 
 
+def test_weights_are_packed_once_and_packed_anew_after_a_journey(monkeypatch):
+    quantized, x = quantized_model(3)
+    model = integer_model(quantized)
+    wanted = model.predict_logits(x)
+    away = pickle.loads(pickle.dumps(model))
+    assert not any("_packed" in vars(layer) for layer in away.layers)
+    np.testing.assert_array_equal(away.predict_logits(x), wanted)
+    monkeypatch.setattr(kernels, "pack_weights", None)  # a second packing would fail
+    np.testing.assert_array_equal(model.predict_logits(x), wanted)
+
+
 def test_one_scale_at_the_end_and_the_same_decisions():
     quantized, x = quantized_model(3, (6, 32, 16, 1))
     twin = integer_model(quantized)
@@ -131,7 +143,7 @@ def test_the_accumulator_bound_is_reached_and_checked():
     acc = layer.accumulate(np.ascontiguousarray(worst.T, np.uint8))
     np.testing.assert_array_equal(np.diag(acc), high)
     assert (low <= layer.bias).all() and (high >= layer.bias).all()
-    k = 66_311  # 66,311 * 255 * 127 = 2**31 - 2,167,113: the last K that always fits
+    k = 66_311  # 66,311 * 255 * 127 = 2**31 - 1,913: the last K that always fits
     wide = np.full((1, k), 127, np.int8)
     zero, bias = np.zeros(1, np.int32), np.zeros(1, np.int32)
     fits = IntegerLayer(wide, zero, bias, (0, 255))

@@ -118,6 +118,18 @@ def test_processes_and_progress_change_nothing(rows, models):
     np.testing.assert_equal(one.columns, two.columns)
 
 
+def test_a_dask_cluster_gives_the_same_table():
+    joblib, distributed = pytest.importorskip("joblib"), pytest.importorskip("distributed")
+    x = np.random.default_rng(5).standard_normal((400, 3))
+    models, y = [TradingModel((3, 8, 1), seed=s) for s in range(2)], x[:, 0] > 0
+    options = {"bits": [1, 4, 8], "scheme": ["symmetric", "asymmetric"]}
+    wanted = sweep(models, x, y, **options)
+    here = {"processes": False, "protocol": "inproc://", "dashboard_address": None}
+    with distributed.Client(**here), joblib.parallel_config(backend="dask"):
+        got = sweep(models, x, y, **options)
+    np.testing.assert_equal(got.columns, wanted.columns)
+
+
 def test_without_joblib_it_runs_one_by_one(rows):
     code = """
 import sys

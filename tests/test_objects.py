@@ -57,8 +57,10 @@ EXAMPLES = {
     "Clip": lambda **k: objects.Clip(**{"data": series()} | k),
     "Decision": rows,
     "Latent": lambda **k: objects.Latent(**({"best": 0.3, "value": -0.7} | k)),
+    "Roofline": lambda **k: objects.Roofline(**({"peaks": LIMITS, "bandwidth": 20.0} | k)),
     "Ruler": lambda **k: objects.Ruler(**{"data": series()} | k),
 }
+LIMITS = {"FP32": (32, 100.0), "FP16": (16, 90.0), "INT8": (8, 400.0), "binary": (1, 2000.0)}
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +151,12 @@ REFUSED = [
     ("Candle", {"every": 1}, "every is 1; expected 2 to 60"),
     ("Candle", {"show": 500}, "show is 500"),
     ("Candle", {"bits": 1}, "bits is 1"),
+    ("Roofline", {"peaks": {}}, "peaks has 0 entries; expected 2 to 6"),
+    ("Roofline", {"peaks": {"a": (32, 1), "b": (0, 1)}}, "bits of b is 0"),
+    ("Roofline", {"peaks": {"a": (32, 1), "b": (8, np.nan)}}, "peak of b is nan"),
+    ("Roofline", {"bandwidth": 0}, "bandwidth is 0"),
+    ("Roofline", {"width": 8}, "width is 8; expected 16 to 4096"),
+    ("Roofline", {"batch": 2000}, "batch is 2000; expected 1 to 1024"),
     ("Ruler", {"data": [1.0, np.nan]}, "1 NaN value"),
     ("Ruler", {"data": []}, "data is empty"),
     ("Ruler", {"data": np.ones((2, 2))}, "expected (n,)"),
@@ -447,3 +455,40 @@ def test_latent_beyond_the_grid_comes_back_only_without_the_mask():
     assert np.ptp(o.path()[0]) == 0
     o.mask = 0
     assert abs(o.path()[0][-1]) < 1
+
+
+def test_roofline_counts_the_bytes_of_a_layer_and_divides_them_by_the_limits(node, tmp_path):
+    made = [EXAMPLES["Roofline"](width=n, batch=m) for n in (16, 300, 4096) for m in (1, 40, 1024)]
+    cases = [
+        {"n": o.width, "m": o.batch, "bits": bits, "peak": peak, "key": name}
+        for o in made
+        for name, (bits, peak) in LIMITS.items()
+    ]
+    script = (
+        "const k = needs(c.n, c.m, c.bits, c.peak, 20), e = balance(c.n, c.bits, c.peak, 20);"
+        "const at = needs(c.n, Number.isFinite(e) ? e : 1e12, c.bits, c.peak, 20);"
+        "return [k.bytes, k.work, k.bus, k.arithmetic, Number.isFinite(e), at.bus, at.arithmetic];"
+    )
+    got = iter(run(node, tmp_path, made[0], script, cases))
+    for o in made:
+        ones = np.ones((o.width, o.width), np.float32)
+        layer = ql.QuantizedLinearLayer(
+            ql.quantize(ones, ql.choose_params(ones, S.SYMMETRIC_PER_CHANNEL)),
+            np.zeros(o.width, np.float32),
+        )
+        rows = 8 * o.batch * o.width  # inputs and outputs, float32
+        assert o.needs()["INT8"][0] == layer.nbytes + rows
+        assert o.needs()["FP32"][0] == 4 * o.width * (o.width + 1) + rows
+        for wanted in o.needs().values():
+            *four, crosses, bus, arithmetic = next(got)
+            np.testing.assert_allclose(four, wanted, rtol=1e-12)
+            if crosses:
+                assert abs(bus / arithmetic - 1) < 1e-9
+            else:  # rows alone keep the bus busy for longer than the arithmetic
+                assert bus >= arithmetic
+
+
+def test_roofline_waits_for_the_bus_at_one_row_and_for_the_arithmetic_in_a_batch():
+    one, many = (EXAMPLES["Roofline"](width=4096, batch=m).needs() for m in (1, 1024))
+    assert all(bus > work for _, _, bus, work in one.values())
+    assert all(bus < work for _, _, bus, work in many.values())

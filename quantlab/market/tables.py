@@ -52,7 +52,7 @@ def read_csv(path: str | Path) -> tuple[list | None, list]:
     if odd is not None:
         cells = f"row {odd} of {path} has {len(rows[odd])} cells, the first one {len(rows[0])}"
         raise CandleError(f"Candles.from_csv: {cells}; mend the file")
-    names = rows.pop(0) if not re.fullmatch(r"[-+.\d]+", rows[0][-2].strip()) else None
+    names = rows.pop(0) if not re.fullmatch(r"[-+.\d]+", rows[0][-2:][0].strip()) else None
     return names, list(zip(*rows, strict=True)) or [()] * len(names)
 
 

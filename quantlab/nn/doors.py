@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,10 +79,19 @@ def from_torch(module: Any) -> list[LinearLayer]:
     me = "TradingModel.from_torch"
     if isinstance(module, Mapping):
         return from_arrays(_state_pairs(module, me), me)
-    pairs: list[tuple[Any, Any]] = []
+    named = ((type(part).__name__, part) for part in _parts(module, me))
+    return from_steps(((n, _weights(part) if n == "Linear" else None) for n, part in named), me)
+
+
+def _weights(linear: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    return _array(linear.weight), None if linear.bias is None else _array(linear.bias)
+
+
+def from_steps(steps: Iterable[tuple[str, Any]], me: str) -> list[LinearLayer]:
+    """Return the layers of a network told in torch's names: (name, for a Linear its pair)."""
+    pairs: list[Any] = []
     before = ""
-    for part in _parts(module, me):
-        name = type(part).__name__
+    for name, pair in steps:
         if name in SILENT:
             continue
         if before in ("Sigmoid", "Softmax", "LogSoftmax"):
@@ -90,7 +99,7 @@ def from_torch(module: Any) -> list[LinearLayer]:
         if name == "Linear":
             if before == "Linear":
                 raise ValueError(f"{me}: layer {len(pairs)} follows a Linear without a ReLU")
-            pairs.append((_array(part.weight), None if part.bias is None else _array(part.bias)))
+            pairs.append(pair)
         elif name not in ("ReLU", "Sigmoid", "Softmax", "LogSoftmax"):
             raise ValueError(f"{me}: {name} cannot be taken over; expected Linear and ReLU in turn")
         elif before != "Linear":

@@ -29,11 +29,16 @@ def save_layers(path: Any, kind: str, layers: list[Any]) -> None:
         described.append({"type": type(layer).__name__, **about})
         arrays |= {f"{i}.{name}": np.asarray(a) for name, a in parts.items()}
     header = {"format": "quantlab model", "version": VERSION, "kind": kind, "layers": described}
-    buffer, path = io.BytesIO(), Path(path)
+    buffer = io.BytesIO()
     np.savez(buffer, header=np.array(json.dumps(header)), **arrays)
+    write_whole(Path(path), buffer.getvalue())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole, or stays as it was."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_bytes(buffer.getvalue())
+        draft.write_bytes(content)
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)

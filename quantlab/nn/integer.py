@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +79,15 @@ class IntegerLayer:
 
     def accumulate(self, codes: np.ndarray) -> np.ndarray:
         """Return the int32 accumulators, (rows, in) -> (rows, out)."""
-        return kernels.integer_matmul(codes, self.weight.T, 0, self.weight_zero) + self.bias
+        weight = self.weight.T if codes.itemsize > 1 else self._packed  # bytes, packed for bytes
+        return kernels.integer_matmul(codes, weight, 0, self.weight_zero) + self.bias
+
+    @cached_property
+    def _packed(self) -> Any:
+        return kernels.pack_weights(self.weight.T)
+
+    def __getstate__(self) -> dict:  # another process may read in another order
+        return {name: value for name, value in vars(self).items() if name != "_packed"}
 
     def forward(self, codes: np.ndarray) -> np.ndarray:
         """Return the codes of the next layer's inputs, or the accumulators of a last layer."""
@@ -89,19 +99,19 @@ class IntegerLayer:
                 f"IntegerLayer: codes are {codes.dtype} of shape {codes.shape}; expected integers "
                 f"{low} to {high} of shape (rows, {self.shape[1]})"
             )
-        return self._apply(np.ascontiguousarray(codes, _code_type(low, high)))
+        return self._apply(np.ascontiguousarray(codes, code_type(low, high)))
 
     def _apply(self, codes: np.ndarray) -> np.ndarray:
         acc = self.accumulate(codes)
         if self.multiplier is None:
             return acc
-        out = np.empty(acc.shape, _code_type(self.low, self.high))
+        out = np.empty(acc.shape, code_type(self.low, self.high))
         fixed = self.multiplier, self.shift, self.zero_point, self.low, self.high
         kernels.requantize(acc, *fixed, out)
         return out
 
 
-def _code_type(low: int, high: int) -> np.dtype:
+def code_type(low: int, high: int) -> np.dtype:
     """Storage type of codes from low to high."""
     small = low >= -128 and high <= (127 if low < 0 else 255)
     return np.dtype(f"{'' if low < 0 else 'u'}int{8 if small else 16}")

@@ -7,6 +7,7 @@ from . import (
     timing as timing,
     quiz as quiz,
     predict as predict,
+    claims as claims,
 )
 from .widgets import ArrayExplorer as ArrayExplorer, GridExplorer as GridExplorer
 from .objects import (
@@ -17,7 +18,10 @@ from .objects import (
     Decision as Decision,
     Latent as Latent,
     Matrix as Matrix,
+    Roofline as Roofline,
     Ruler as Ruler,
 )
 from .predict import Predict as Predict
+from .progress import progress as progress
 from .quiz import Quiz as Quiz
+from .claims import ledger as ledger, record as record

@@ -870,3 +870,86 @@ class Latent(_Object):
         right.axhline(self.best, color=COLORS["law"], linestyle="--", linewidth=1)
         right.set(xlabel="step", ylabel="weight")
         return figure
+
+
+class Roofline(_Object):
+    """A layer to drag over width and batch: bytes over the bus, or arithmetic, whichever is longer.
+
+    Above, the map of sizes; along a line the two take equally long, below it the bus binds. Below
+    it, for every precision, the least time of each. peaks: {name: (bits of a weight, G operations
+    a second)}, 2 to 6 of them, the first to compare with; bandwidth: GB/s. Inputs and outputs are
+    float32; below 16 bits each output has a float32 scale. Traits width and batch follow the
+    hand. Raises ValueError for limits that are not positive or a start outside. Taught in
+    chapter 12. Source: Williams et al. 2009.
+
+    >>> Roofline({"FP32": (32, 100.0), "INT8": (8, 400.0)}, 20.0, width=1024, batch=1)
+    Roofline(1024 x 1024, batch 1: FP32 210 us by the bus, INT8 53.2 us by the bus)
+    """
+
+    _esm = _esm("roofline.js")
+    width = tr.Int(256, min=16, max=4096).tag(sync=True)
+    batch = tr.Int(1, min=1, max=1024).tag(sync=True)
+
+    def __init__(
+        self,
+        peaks: Mapping[str, tuple[int, float]],
+        bandwidth: float,
+        *,
+        width: int = 256,
+        batch: int = 1,
+        caption: str = "",
+    ) -> None:
+        if not 2 <= len(peaks) <= 6:
+            raise ValueError(f"Roofline: peaks has {len(peaks)} entries; expected 2 to 6")
+        start = {
+            "width": _checks.integer(width, "Roofline", "width", 16, 4096),
+            "batch": _checks.integer(batch, "Roofline", "batch", 1, 1024),
+        }
+        spec = {
+            "title": "Roofline: what a layer waits for",
+            "kinds": [
+                [
+                    str(name),
+                    _checks.integer(bits, "Roofline", f"bits of {name}", 1, 32),
+                    self._inside(f"peak of {name}", peak, 1e-3, 1e9),
+                ]
+                for name, (bits, peak) in peaks.items()
+            ],
+            "bandwidth": self._inside("bandwidth", bandwidth, 1e-3, 1e9),
+            "limits": {"width": [16, 4096], "batch": [1, 1024]},
+            "choices": {},
+            "start": start,
+            "caption": caption,
+        }
+        super().__init__(spec=spec, **start)
+
+    def needs(self) -> dict[str, tuple[float, float, float, float]]:
+        """{name: (bytes, operations, seconds of the bus, seconds of the arithmetic)}."""
+        n, m, found = self.width, self.batch, {}
+        for name, bits, peak in self.spec["kinds"]:
+            moved = n * n * bits / 8 + 4 * n * (2 if bits < 16 else 1) + 8 * m * n
+            work = 2 * n * n * m
+            bus = moved / self.spec["bandwidth"] / 1e9
+            found[name] = (moved, work, bus, work / peak / 1e9)
+        return found
+
+    def __repr__(self) -> str:
+        said = (
+            f"{name} {max(bus, work) * 1e6:.3g} us by the {'bus' if bus >= work else 'arithmetic'}"
+            for name, (_, _, bus, work) in self.needs().items()
+        )
+        return f"Roofline({self.width} x {self.width}, batch {self.batch}: {', '.join(said)})"
+
+    def figure(self) -> Figure:
+        """The still: the two times of each precision, on a logarithmic axis."""
+        figure, (ax,) = _axes(2.8)
+        for i, (_, _, bus, work) in enumerate(self.needs().values()):
+            ax.barh(i - 0.18, bus * 1e6, 0.32, color=COLORS["error"], label="bus" * (not i))
+            label = "arithmetic" * (not i)
+            ax.barh(i + 0.18, work * 1e6, 0.32, color=COLORS["quantized"], label=label)
+        ax.set_yticks(range(len(self.needs())), list(self.needs()))
+        ax.invert_yaxis()
+        layer = f"{self.width} x {self.width}, batch {self.batch}"
+        ax.set(xscale="log", xlabel=f"least time (µs) of a layer {layer}")
+        ax.legend(fontsize=8)
+        return figure

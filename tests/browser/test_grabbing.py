@@ -54,6 +54,7 @@ OBJECTS = {
     "candle": lambda: objects.Candle(synthetic_candles(6000, seed=7)),
     "bits": lambda: objects.Bits(series(12), series(24)[12:]),
     "accumulator": lambda: objects.Accumulator(np.abs(series(24)), series(24)),
+    "roofline": lambda: objects.Roofline({"FP32": (32, 90), "INT8": (8, 400)}, 20, batch=8),
     "latent": lambda: objects.Latent(0.3, value=0.8),
     "matrix": lambda: objects.Matrix([[0.5, 1.2], [0.1, 0.9]], [[0.3, -0.9], [1.4, 0.2]]),
 }
