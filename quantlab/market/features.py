@@ -292,18 +292,23 @@ def simple_rules(
     y = features.target(target)
     if not len(y[train]):
         raise ValueError("simple_rules: no training rows; give a slice that holds some")
-    moved, spread, _, hour = features.x.astype(np.float64).T
-    with np.errstate(divide="ignore"):  # a candle without a range is far from usual
-        rule, score = {
-            "range": (spread > 1, hour),
-            "usual": (np.abs(np.log(spread)) < np.log(USUAL), -np.abs(np.log(hour))),
-            "direction": (moved < 0, -moved),
-        }[target]
+    rule, score = rule_and_score(target, features.x)
     return {
         "majority": np.full(len(y), y[train].mean() > 0.5),
         "rule": rule,
         "hour rule": score > fit_threshold(score[train], y[train]),
     }
+
+
+def rule_and_score(target: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What one candle says about the next, (m,) bool, and what the hour rule cuts, (m,) float64."""
+    moved, spread, _, hour = x.astype(np.float64).T
+    with np.errstate(divide="ignore"):  # a candle without a range is far from usual
+        return {
+            "range": (spread > 1, hour),
+            "usual": (np.abs(np.log(spread)) < np.log(USUAL), -np.abs(np.log(hour))),
+            "direction": (moved < 0, -moved),
+        }[target]
 
 
 def baseline_rules(

@@ -48,7 +48,24 @@ class _Explorer(anywidget.AnyWidget):
     """What both explorers share: the still picture, the representation, the house errors."""
 
     _css = _CSS
+    _refresh: Callable[[], tuple] | None = None
     spec = tr.Dict().tag(sync=True)
+
+    def _hear(self, _widget: Any, message: dict, _buffers: Any) -> None:
+        """Answers from the kernel: that it is alive, and new measurements when asked."""
+        if message.get("type") == "hello":
+            self.send({"type": "alive"})
+        if message.get("type") != "refresh" or self._refresh is None:
+            return
+        try:
+            state = self._state(*self._refresh())
+        except Exception as error:  # whatever happens in the callable belongs on the page
+            self.send({"type": "error", "text": f"{type(error).__name__}: {error}"})
+            return
+        with self.hold_sync():
+            for name, value in state.items():
+                setattr(self, name, value)
+        self.send({"type": "done"})
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
@@ -457,22 +474,6 @@ class GridExplorer(_Explorer):
         measure = self.measure if self.measure in measures else first
         state = {"spec": spec, "values": self._arrays.tobytes(), "point": point, "pinned": {}}
         return state | {"measure": measure}
-
-    def _hear(self, _widget: Any, message: dict, _buffers: Any) -> None:
-        """Answers from the kernel: that it is alive, and new measurements when asked."""
-        if message.get("type") == "hello":
-            self.send({"type": "alive"})
-        if message.get("type") != "refresh" or self._refresh is None:
-            return
-        try:
-            state = self._state(*self._refresh())
-        except Exception as error:  # whatever happens in the callable belongs on the page
-            self.send({"type": "error", "text": f"{type(error).__name__}: {error}"})
-            return
-        with self.hold_sync():
-            for name, value in state.items():
-                setattr(self, name, value)
-        self.send({"type": "done"})
 
     def __repr__(self) -> str:
         dims = self.spec["dims"]
