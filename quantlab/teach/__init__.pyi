@@ -4,6 +4,7 @@ from . import (
     figures as figures,
     widgets as widgets,
     objects as objects,
+    live_model as live_model,
     timing as timing,
     quiz as quiz,
     predict as predict,
@@ -21,6 +22,7 @@ from .objects import (
     Roofline as Roofline,
     Ruler as Ruler,
 )
+from .live_model import LiveModel as LiveModel
 from .predict import Predict as Predict
 from .progress import progress as progress
 from .quiz import Quiz as Quiz

@@ -271,6 +271,27 @@ export function presets(list, choose) {
   const root = all.length ? tag("div", { class: "ql-presets", role: "group", "aria-label": "named settings" }, ...all.map(([, b]) => b)) : null;
   return { root, show(holds) { for (const [state, b] of all) b.setAttribute("aria-pressed", holds(state)); } };
 }
+// The button that measures anew: drawn only after a kernel has answered, so never on a served page.
+export function refresher(model, place) {
+  const press = button("measure again", () => {
+    press.disabled = true;
+    press.textContent = "measuring …";
+    say.textContent = "";
+    model.send({ type: "refresh" });
+  });
+  const say = tag("span", { class: "ql-say", role: "alert" });
+  const hear = (message) => {
+    if (message.type === "alive" && !press.isConnected) place.append(press, say);
+    if (message.type !== "done" && message.type !== "error") return;
+    press.disabled = false;
+    press.textContent = "measure again";
+    say.textContent = message.type === "error" ? message.text : "";
+  };
+  model.on("msg:custom", hear);
+  model.send({ type: "hello" });
+  return () => model.off("msg:custom", hear);
+}
+
 export function floats(view) { // DataView or ArrayBuffer from the model, possibly unaligned
   const copy = view.buffer ? view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength) : view;
   return new Float32Array(copy);

@@ -1,5 +1,5 @@
 // Shows a measured grid: one control per dimension, a curve with its interval, all measures at a point.
-import { Plot, button, choice, floats, guessed, live, number, panel, presets, shell, slider, tag, withUnit } from "./explorer_parts.js";
+import { Plot, button, choice, floats, guessed, live, number, panel, presets, refresher, shell, slider, tag, withUnit } from "./explorer_parts.js";
 
 const named = (v) => (typeof v === "number" ? number(v, 6) : String(v));
 
@@ -112,27 +112,6 @@ function table(spec, measures, point, current, pinned) {
   const line = (cells, node, scope) => cells.filter((_, c) => kept[c]).map((t, c) => (c && scope !== "col" ? tag("td", {}, t) : tag(node, { scope }, t)));
   return tag("table", {}, tag("thead", {}, tag("tr", {}, ...line(heads, "th", "col"))),
     tag("tbody", {}, ...rows.map((r, k) => tag("tr", measures[k] === current ? { class: "ql-current" } : {}, ...line(r, "th", "row")))));
-}
-
-// The button that measures anew: drawn only after a kernel has answered, so never on a served page.
-function refresher(model, place) {
-  const press = button("measure again", () => {
-    press.disabled = true;
-    press.textContent = "measuring …";
-    say.textContent = "";
-    model.send({ type: "refresh" });
-  });
-  const say = tag("span", { class: "ql-say", role: "alert" });
-  const hear = (message) => {
-    if (message.type === "alive" && !press.isConnected) place.append(press, say);
-    if (message.type !== "done" && message.type !== "error") return;
-    press.disabled = false;
-    press.textContent = "measure again";
-    say.textContent = message.type === "error" ? message.text : "";
-  };
-  model.on("msg:custom", hear);
-  model.send({ type: "hello" });
-  return () => model.off("msg:custom", hear);
 }
 
 function render({ model, el }) {

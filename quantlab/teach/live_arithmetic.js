@@ -56,33 +56,38 @@ export function onGrids(model, { bits, activations = FLOAT, scheme = "symmetric"
     const q = bits === FLOAT ? { values: weight, bytes: 4 * weight.length } : quantizeGroups(group(weight, run), bits, scheme);
     const grid = activations === FLOAT ? null : gridOf(model.grids[range][activations - 2][k], activations);
     bytes += q.bytes + 4 * bias.length + (grid ? 4 + (activations > 8 ? 2 : 1) : 0);
-    return { ...layer, ...q, grid };
+    return { ...layer, ...q, grid, columns: columnsOf(q.values, inputs) };
   });
   return { layers, bytes };
 }
+const columnsOf = (values, inputs) => Array.from({ length: inputs }, (_, k) => Float64Array.from({ length: values.length / inputs }, (_, o) => values[o * inputs + k]));
 const gridOf = ([scale, zero], bits) => ({ scale, zero, qmax: 2 ** bits - 1, low: -zero * scale, high: (2 ** bits - 1 - zero) * scale });
 
-// Inputs on their grid, and how many lay beyond it.
+// Inputs on their grid, and how many lay beyond it. Adding and taking away 1.5 * 2 ** 52 rounds half to even.
+const ROUND = 6755399441055744;
 export function putInputs(x, grid) {
   if (!grid) return { x, beyond: 0 };
   const { scale, zero, qmax } = grid, out = new Float32Array(x.length);
   let beyond = 0;
   for (let i = 0; i < x.length; i++) {
-    const raw = rint(Math.fround(x[i] / scale)) + zero, code = raw < 0 ? 0 : raw > qmax ? qmax : raw;
-    if (code !== raw) beyond++;
+    const steps = Math.fround(x[i] / scale) + ROUND - ROUND + zero, code = steps < 0 ? 0 : steps > qmax ? qmax : steps;
+    if (code !== steps) beyond++;
     out[i] = (code - zero) * scale;
   }
   return { x: out, beyond };
 }
-// A layer over rows x (n, inputs). Each sum is exact to float64 and rounded to float32 once, then the bias is added.
-function throughLayer(x, { values, bias, inputs, outputs }, rectify) {
-  const n = x.length / inputs, z = new Float32Array(n * outputs);
-  for (let r = 0, at = 0; r < n; r++) {
-    for (let o = 0, w = 0; o < outputs; o++) {
-      let sum = 0;
-      for (let k = r * inputs, end = k + inputs; k < end; k++) sum += x[k] * values[w++];
-      const v = Math.fround(sum) + bias[o];
-      z[at++] = rectify && v < 0 ? 0 : v;
+// A layer over rows x (n, inputs), a zero skipped. Each sum is made in float64 and rounded to float32 once, then the bias is added.
+function throughLayer(x, { columns, bias, inputs, outputs }, rectify) {
+  const n = x.length / inputs, z = new Float32Array(n * outputs), sum = new Float64Array(outputs);
+  for (let r = 0; r < n; r++) {
+    sum.fill(0);
+    for (let k = 0; k < inputs; k++) {
+      const v = x[r * inputs + k], w = columns[k];
+      if (v !== 0) for (let o = 0; o < outputs; o++) sum[o] += v * w[o];
+    }
+    for (let o = 0; o < outputs; o++) {
+      const v = Math.fround(sum[o]) + bias[o];
+      z[r * outputs + o] = rectify && v < 0 ? 0 : v;
     }
   }
   return z;

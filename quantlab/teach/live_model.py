@@ -36,26 +36,28 @@ BLOCK = 8  # weights that share a scale under "group"
 WORDS = {"usual": ("unusual", "usual"), "range": ("narrow", "wide"), "direction": ("down", "up")}
 COLUMNS = ("open", "high", "low", "close", "volume")
 WIDTHS = (8, 6, 4, 3, 2, 1)  # lines of the report
+CONTROLS = ("bits", "activations", "scheme", "granularity", "range", "weights")
 PANELS = ("candles", "decision", "curve", "grids", "log")
 
 
 class LiveModel(_Object):
     """A trained model that decides candle by candle, in float32, at W8A8 and at the reader's bits.
 
-    Features, grids, logits and what they are worth are computed in the browser as candles close;
-    the sweep over all widths too. It plays the last `ahead` candles, then what the source gives:
-    the simulator, the market (after a click that says whom the browser asks) or a dropped file.
+    Features, grids, logits, what they are worth, and the sweep over all widths are computed in the
+    browser, as candles close. They come from the simulator (which goes on where `candles` end),
+    from the market (after a click that says whom the browser asks) or from a dropped CSV file;
+    candles of another source stand still until then.
 
     models: a TradingModel, or {name: TradingModel or QuantizedModel}: weights to exchange, each
     judged against its own float32 model (`reference` of a quantized one). data: the PreparedData
     that they were trained on, whose scaler, training ranges and rules travel along; a value
-    (model, data) in `models` brings its own, as another scaling needs. candles: Candles, the last
-    of which are shown: `rows` with a decision, then `ahead` to play. bits 1 to 16; activations 2
-    to 16, or 17 for float32; scheme, granularity ("tensor", "channel", or "group", runs of 8
-    weights), range ("min-max" or "percentile" of the training rows); panels: some of "candles",
-    "decision", "curve", "grids", "log"; symbols: what a click may ask the market for.
-    refresh: a callable that returns new (models, data, candles); its button needs a kernel.
-    Traits bits, activations, scheme, granularity, range and weights follow the hand.
+    (model, data) in `models` brings its own, as another scaling needs. candles: Candles, of which
+    the last `rows` decisions are shown. bits 1 to 16; activations 2 to 16, or 17 for float32;
+    scheme; granularity "tensor", "channel" or "group" (runs of 8 weights); range "min-max" or
+    "percentile" of the training rows: where the controls start. panels: some of "candles",
+    "decision", "curve", "grids", "log"; controls: some of the six; symbols: what a click may ask
+    the market for. refresh: a callable that returns new (models, data, candles); its button needs
+    a kernel. Traits of the six controls follow the hand.
     Raises ValueError for models that do not fit the data, too few candles and unknown names.
     Taught in chapter 17.
 
@@ -65,7 +67,7 @@ class LiveModel(_Object):
     >>> data = prepare(candles)
     >>> model = train_seeds(data, sizes=(8,), seeds=(0,), epochs=2)[0]
     >>> LiveModel(model, data, candles, rows=500, bits=4)
-    LiveModel(SYNTH: 787 candles; 4-bit weights, float32 activations, symmetric, per channel)
+    LiveModel(SYNTH: 787 candles; 4-bit weights, 8-bit activations, symmetric, per channel)
     """
 
     _esm = _module(
@@ -73,11 +75,12 @@ class LiveModel(_Object):
         "explorer_parts.js",
         "grab_parts.js",
         "live_arithmetic.js",
+        "live_sources.js",
         "live_model.js",
     )
     candles = tr.Bytes().tag(sync=True)
     bits = tr.Int(3, min=1, max=16).tag(sync=True)
-    activations = tr.Int(FLOAT, min=2, max=FLOAT).tag(sync=True)
+    activations = tr.Int(8, min=2, max=FLOAT).tag(sync=True)
     scheme = tr.Enum(("symmetric", "asymmetric"), "symmetric").tag(sync=True)
     granularity = tr.Enum(GRANULARITIES, "channel").tag(sync=True)
     range = tr.Enum(list(RANGES), "percentile").tag(sync=True)
@@ -90,13 +93,13 @@ class LiveModel(_Object):
         candles: Candles,
         *,
         bits: int = 3,
-        activations: int = FLOAT,
+        activations: int = 8,
         scheme: str = "symmetric",
         granularity: str = "channel",
         range: str = "percentile",
         rows: int = 1000,
-        ahead: int = 0,
         panels: Sequence[str] = PANELS,
+        controls: Sequence[str] = CONTROLS,
         symbols: Sequence[str] = ("BTCUSDT", "ETHUSDT", "SOLUSDT"),
         refresh: Callable[[], tuple] | None = None,
         caption: str = "",
@@ -105,13 +108,11 @@ class LiveModel(_Object):
         self._refresh = refresh
         self._words = {
             "panels": [_one_of(me, "panels", p, PANELS) for p in panels],
+            "controls": [_one_of(me, "controls", c, CONTROLS) for c in controls],
             "symbols": [str(s) for s in symbols],
             "caption": caption,
         }
-        self._size = (
-            _checks.integer(rows, me, "rows", 50, 20_000),
-            _checks.integer(ahead, me, "ahead", 0, 20_000),
-        )
+        self._rows = _checks.integer(rows, me, "rows", 50, 5000)
         self._begin = {
             "bits": _checks.integer(bits, me, "bits", 1, 16),
             "activations": _checks.integer(activations, me, "activations", 2, FLOAT),
@@ -128,12 +129,12 @@ class LiveModel(_Object):
             models = {"as trained": models}
         self._entries = {str(name): _entry(name, given, data) for name, given in models.items()}
         self._target = data.target
-        (rows, ahead), window = self._size, data.features.window
-        self._shown = candles[-(rows + window - 1 + ahead) :]
-        if len(self._shown) < window + ahead + 50:
+        window = data.features.window
+        self._shown = candles[-(self._rows + window - 1) :]
+        if len(self._shown) < window + 50:
             raise ValueError(
-                f"LiveModel: {len(candles):,} candles came; a window of {window}, {ahead} to play "
-                f"and 50 decisions need {window + ahead + 50:,}"
+                f"LiveModel: {len(candles):,} candles came; a window of {window} and 50 decisions "
+                f"need {window + 50:,}"
             )
         _, score = rule_and_score(data.target, data.features.x[data.train.rows])
         sizes = next(iter(self._entries.values()))[1].sizes
@@ -161,7 +162,6 @@ class LiveModel(_Object):
                 "words": candles.describe(),
                 "symbol": candles.symbol,
                 "interval": candles.interval,
-                "ahead": ahead,
             },
             "limits": {"bits": [1, 16], "activations": [2, FLOAT]},
             "choices": {
@@ -200,8 +200,7 @@ class LiveModel(_Object):
     def inputs(self) -> np.ndarray:
         """Scaled features of the candles that the page begins with, (n, 4) float32."""
         prepared = self._entries[self.weights][2]
-        shown = self._shown[: len(self._shown) - self._size[1]]
-        features = candle_features(shown, prepared.features.window)
+        features = candle_features(self._shown, prepared.features.window)
         return prepared.scaler.transform(np.concatenate([features.x, features.latest]))
 
     def report(self) -> str:
@@ -220,10 +219,10 @@ class LiveModel(_Object):
 
     def __repr__(self) -> str:
         inputs = "float32" if self.activations == FLOAT else f"{self.activations}-bit"
-        rows = len(self._shown) - self._size[1]
+        symbol, n = self.spec["source"]["symbol"], len(self._shown)
         return (
-            f"LiveModel({self.spec['source']['symbol']}: {rows:,} candles; {self.bits}-bit "
-            f"weights, {inputs} activations, {self.scheme}, per {self.granularity})"
+            f"LiveModel({symbol}: {n:,} candles; {self.bits}-bit weights, "
+            f"{inputs} activations, {self.scheme}, per {self.granularity})"
         )
 
     def figure(self) -> Figure:
