@@ -244,11 +244,10 @@ def test_notebooks_ask_for_each_exercise_and_its_solution():
             ],
         ),
         (
-            "17-flips",
-            lambda f, c, y: [
-                100 * np.mean((f > 0) == (c > 0)),
-                100 * np.mean((f[(f > 0) != (c > 0)] > 0) == y[(f > 0) != (c > 0)]),
-            ],
+            "17-tell",
+            lambda h, k, n: (
+                (1.96 / (h - k)) ** 2 * n**2 * np.var([1] * h + [-1] * k + [0] * (n - h - k))
+            ),
         ),
         (
             "17-paired",

@@ -7,12 +7,6 @@ import numpy as np
 from . import exercise, mistake, transfer
 
 
-def _logits(seed: int) -> tuple:
-    rng = np.random.default_rng(seed)
-    full = rng.normal(0.2, 1, 400)
-    return full, full + rng.normal(0.1, 0.5, 400), rng.random(400) < 1 / (1 + np.exp(-2 * full))
-
-
 def _two_parts(seed: int) -> tuple:
     """Training and test logits with one shift; the best threshold differs a little."""
     rng = np.random.default_rng(seed)
@@ -32,63 +26,46 @@ def _decisions(seed: int) -> tuple:
     return a, b, day, rng.integers(0, 20, (500, 20))
 
 
-@exercise("17-flips", _logits(1), _logits(2))
-def flips(full, coarse, y):
-    """Agreement, and how often float32 was right where the two differ."""
-    flipped = (full > 0) != (coarse > 0)
-    was_right = ((full > 0) == y)[flipped]
-    return 100 - 100 * flipped.mean(), 100 * was_right.mean()
+@exercise("17-tell", (12, 15, 1000), (80, 95, 1000), (3, 40, 5000))
+def candles_to_tell(helped, hurt, n):
+    """The change is +1, 0 or -1 a candle: its mean against 1.96 standard errors of it."""
+    flips, change = (helped + hurt) / n, (helped - hurt) / n
+    return 1.96**2 * (flips - change**2) / change**2
 
 
-@mistake("17-flips")
-def cut_at_half(full, coarse, y):
-    """you cut at 0.5. These are logits, not probabilities: the logit of one half is 0."""
-    return flips(full - 0.5, coarse - 0.5, y)
-
-
-@mistake("17-flips")
-def equal_logits(full, coarse, y):
-    """you ask whether the logits are close. Agreement compares decisions: a large change on one
-    side of zero flips nothing.
+@mistake("17-tell")
+def two_accuracies(helped, hurt, n):
+    """you take the two accuracies for independent draws. They share all candles on which the
+    models agree; only flips make the difference vary.
     """
-    return 100 * np.mean(np.isclose(full, coarse, rtol=0.1)), flips(full, coarse, y)[1]
+    change = (helped - hurt) / n
+    return 1.96**2 * (2 * 0.5 * 0.5) / change**2
 
 
-@mistake("17-flips")
-def both_right(full, coarse, y):
-    """you count the rows where both are right. Two models that make the same mistake agree as well,
-    and no label is needed to see it.
-    """
-    return 100 * np.mean(((full > 0) == y) & ((coarse > 0) == y)), flips(full, coarse, y)[1]
+@mistake("17-tell")
+def no_square(helped, hurt, n):
+    """the standard error falls with the root of the candles, so the ratio has to be squared."""
+    flips, change = (helped + hurt) / n, (helped - hurt) / n
+    return 1.96 * (flips - change**2) ** 0.5 / abs(change)
 
 
-@mistake("17-flips")
-def coarse_on_flips(full, coarse, y):
-    """the second number is that of the quantized model. On a flipped row exactly one of the two is
-    right; p_f belongs to float32.
-    """
-    same, was_right = flips(full, coarse, y)
-    return same, 100 - was_right
+@mistake("17-tell")
+def one_error(helped, hurt, n):
+    """that is one standard error. 1.96 of them make an interval of 95 %."""
+    return candles_to_tell(helped, hurt, n) / 1.96**2
 
 
-@mistake("17-flips")
-def right_on_all(full, coarse, y):
-    """the second number is the accuracy on all rows. Take the rows where the decisions differ."""
-    return flips(full, coarse, y)[0], 100 * np.mean((full > 0) == y)
+@mistake("17-tell")
+def more_candles(helped, hurt, n):
+    """you counted from now on. The question is for all candles, the n seen among them."""
+    return candles_to_tell(helped, hurt, n) - n
 
 
-@mistake("17-flips")
-def share_of_flips(full, coarse, y):
-    """the first number is the share that flipped; agreement is the rest."""
-    same, was_right = flips(full, coarse, y)
-    return 100 - same, was_right
-
-
-@mistake("17-flips")
-def shares(full, coarse, y):
-    """these are shares; percent is wanted."""
-    same, was_right = flips(full, coarse, y)
-    return same / 100, was_right / 100
+@mistake("17-tell")
+def only_the_difference(helped, hurt, n):
+    """the variance of a flip that helps and one that hurts does not cancel: both add to it."""
+    change = abs(helped - hurt) / n
+    return 1.96**2 * (change - change**2) / change**2
 
 
 @exercise("17-threshold", _two_parts(3), _two_parts(4))
