@@ -28,7 +28,7 @@ def _decisions(seed: int) -> tuple:
 
 @exercise("17-tell", (12, 15, 1000), (80, 95, 1000), (3, 40, 5000))
 def candles_to_tell(helped, hurt, n):
-    """The change is +1, 0 or -1 a candle: its mean against 1.96 standard errors of it."""
+    """The change is +1, 0 or -1 a candle: its mean against its error."""
     flips, change = (helped + hurt) / n, (helped - hurt) / n
     return 1.96**2 * (flips - change**2) / change**2
 

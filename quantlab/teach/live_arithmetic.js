@@ -1,6 +1,6 @@
 // The live model's arithmetic: from candles to features, to logits at any setting, to what they are worth.
 // Pure: tests run this text in node against the package. A candle is [start, open, high, low, close, volume].
-import { group, quantizeGroups, rint } from "./explorer_arithmetic.js";
+import { group, quantizeGroups } from "./explorer_arithmetic.js";
 
 const USUAL = 1.6; // quantlab.market.features.USUAL
 

@@ -183,7 +183,7 @@ function render(view) {
       const twin = past.twin(entry, { ...s, bits: i + 1 }, i + 1 === s.bits || performance.now() < until);
       return twin && compared(twin);
     });
-    if (sweep.includes(null)) later ??= requestAnimationFrame(() => { later = null; b.draw(); });
+    if (sweep.includes(null) && !later) later = requestAnimationFrame(() => { later = null; b.draw(); });
     const bad = whatIf ? violent(past.candles, past.frame.step) : null, row = bad ? past.row([...past.candles.slice(-past.frame.window), bad], past.frame.window) : past.rows.at(-1);
     const x = row?.scaled[entry], own = entries[entry].own ? past.twin(entry, { bits: FLOAT, activations: FLOAT }) : exact;
     return { s, entry, exact, mine, eight, sweep, bad, x, value: sweep[s.bits - 1], path: x && pathOf(exact, own, mine.layers, x), eightLogit: x && forward(eight.layers, x).logits[0], label: W(s) };
