@@ -16,7 +16,7 @@ GOOD = {
     **{"verdict": "holds", "why": "It does.", "unit": "steps", "source": "a ramp"},
 }
 # Claims whose chapter does not record them yet. One that is recorded leaves.
-TO_COME = {"qat", "qat-cost", "market-making", "stat-arb", "portfolio", "trend"}
+TO_COME = {"market-making", "stat-arb", "portfolio", "trend"}
 TO_COME |= {"tail", "fpga", "edge", "combine"}
 
 
@@ -54,12 +54,13 @@ def test_a_record_is_kept_whole_and_read_before_the_recorded_run(tmp_path, monke
     elsewhere = tmp_path / "recorded.json"
     elsewhere.write_text(json.dumps({"bound": {"figure": 9}, "fp16": {"figure": 1}}))
     claims.record(**GOOD)
-    claims.record(**GOOD | {"figure": np.float32(0.45)})
+    claims.record(**GOOD | {"figure": np.float32(0.45), "by": {"INT4": np.float32([1, 0, 2])}})
     assert "0.45 [0.40, 0.50] steps; holds. It does." in capsys.readouterr().out
     assert [p.name for p in (tmp_path / "deep" / "claims").iterdir()] == ["bound.json"]
     rows = {row["id"]: row for row in claims.ledger(elsewhere)}
     kept = rows["bound"]["measured"]
     assert rows["bound"]["run"] == "here" and kept["figure"] == pytest.approx(0.45)
+    assert kept["by"] == {"INT4": [1, 0, 2]}
     assert {"NumPy", "kernels", "cores"} <= set(kept["machine"].split())
     assert rows["fp16"]["run"] == "recorded" and rows["fp16"]["measured"]["figure"] == 1
     assert rows["edge"]["run"] is None and rows["edge"]["measured"] is None

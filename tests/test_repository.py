@@ -452,7 +452,7 @@ CEILINGS = {
     "nn": 1_766,
     "market": 1_237,
     "export": 405,
-    "teach": 1_905,
+    "teach": 1_908,
     "strategies": 183,
 }
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,14 @@ def record(
     *,
     unit: str = "",
     source: str,
+    by: Mapping[str, Sequence[float]] | None = None,
 ) -> None:
     """Print what this run measured about a claim, and keep it as JSON in `folder()`.
 
     claim: an id of ``CLAIMS``; what: words for the figure; low, high: its interval, or its range
     over cases (equal for a count). verdict: "holds", "fails", "undecided" or "holds when ...";
     why: one sentence; unit: of all three numbers; source: candles.describe(), or what was drawn.
+    by: the same figure at other settings, {name: (figure, low, high)}, for whoever reads on.
     Machine, versions and date are added. A figure that is not finite is not kept, and a folder
     that cannot be written ends no chapter: both are printed.
 
@@ -71,6 +74,7 @@ def record(
         **{"id": claim, "what": what, "figure": figure, "low": low, "high": high, "unit": unit},
         **{"verdict": verdict, "why": why, "source": source},
         "machine": f"{machine()} · kernels {kernels.path()}",
+        "by": {name: [float(v) for v in three] for name, three in (by or {}).items()},
         "date": datetime.now(UTC).isoformat(" ", "minutes")[:16],
     }
     if not all(map(math.isfinite, (figure, low, high))):
