@@ -150,7 +150,7 @@ export async function watch(bybit, rows, options, minutes, more = async () => {}
   const last = closed.length ? closed[closed.length - 1][0] : null;
   heard.forEach((e, i) => { // no candle before its time
     const when = at[i] + x.now() - w.time();
-    if (e.kind === 'candle' && e.row[0] + STEP > when + 1000) wrong ??= ['early', e.row];
+    if (e.kind === 'candle' && e.row[0] + STEP > when + 100) wrong ??= ['early', e.row];
     if (e.kind === 'status' && /[<>]/.test(e.text)) wrong ??= ['markup', e.text];
   });
   const count = (kind) => heard.filter((e) => e.kind === kind).length;

@@ -2,6 +2,8 @@
 
 with Replay({"BTCUSDT": rows}, faults=["10006", None]) as server:
     fetch_klines(base_url=server.url)
+
+The stream has its own: streams=["cut"] spoils the first connection, stream="mute" all others.
 """
 
 import csv
@@ -36,7 +38,12 @@ PAGES = {  # name: (status, body)
 }
 FAULTS = sorted(
     [*ERRORS, *PAGES, "10006-header", "truncated", "null", "five", "duplicate-page", "conflict",
-     "gap", "slow", "drop", "no-time", "no-clock", "older", "echo"]
+     "gap", "slow", "drop", "no-time", "no-clock", "older", "echo", "markup", "unreadable",
+     "429-told"]
+)  # fmt: skip
+STREAMS = (
+    "cut", "mute", "reject", "refuse", "no-json", "markup", "early", "unconfirmed", "twice",
+    "differently", "missing",
 )  # fmt: skip
 
 
@@ -44,15 +51,68 @@ class Replay(replay.Replay):
     """Serve ``books`` = {symbol: rows oldest first}; row = start, o, h, l, c, volume[, turnover].
 
     ``faults`` holds one entry per request, in order: a name of FAULTS or None for a good answer;
-    when it is used up, ``always`` (a name or None) holds.
+    when it is used up, ``always`` (a name or None) holds. ``streams`` holds one of STREAMS for each
+    connection of the stream, ``stream_always`` that of the rest.
     """
 
-    def __init__(self, books, *, faults=(), always=None, slow=1.0, **options) -> None:
+    def __init__(
+        self, books, *, faults=(), always=None, slow=1.0, streams=(), stream_always=None, **options
+    ) -> None:
         unknown = {f for f in [*faults, always] if f is not None} - set(FAULTS)
         if unknown:
             raise ValueError(f"Replay: unknown faults {sorted(unknown)}; there are {FAULTS}")
         self.faults, self.always, self.slow, self.previous = list(faults), always, slow, None
+        self.streams, self.stream_always, self.kinds, self.told = (
+            list(streams),
+            stream_always,
+            {},
+            {},
+        )
         super().__init__(books, **options)
+
+    def leap(self, ms: int) -> None:
+        """Let time pass while nobody listens: what is connected is dead."""
+        for connection in list(self.subscribers):
+            connection.close_socket()
+        self.begin += ms
+
+    def listen(self, connection) -> None:
+        """One connection of the stream, with its fault."""
+        kind = self.streams.pop(0) if self.streams else self.stream_always
+        assert kind is None or kind in STREAMS, kind
+        if kind == "reject":
+            connection.close_socket()
+            return
+        self.kinds[connection], self.told[connection] = kind, 0
+        super().listen(connection)
+
+    def send(self, connection, message) -> None:
+        """One message of the stream, or what the fault makes of it."""
+        kind, send = self.kinds[connection], super().send
+        if "data" not in message:
+            if kind == "refuse" and message["op"] == "subscribe":
+                message |= {"success": False, "ret_msg": "error:handler not found"}
+            if kind != "mute" or message["op"] == "subscribe":
+                send(connection, message)
+            return
+        (candle,) = message["data"]
+        closing = candle["confirm"]
+        self.told[connection] += closing
+        if kind == "mute" or (kind == "missing" and closing and self.told[connection] % 2):
+            return
+        if kind == "unconfirmed":
+            candle["confirm"] = False
+        if kind == "early":
+            candle["confirm"] = True
+        send(connection, message)
+        if not closing and kind == "cut":  # without a closing handshake, in mid-candle
+            connection.close_socket()
+        if closing and kind == "no-json":
+            send(connection, "<html>" + json.dumps(message))
+        if closing and kind in ("markup", "twice", "differently"):
+            other = {"markup": {"open": "<img src=x onerror=alert(1)>"}, "twice": {}}
+            changed = other.get(kind, {"volume": str(float(candle["volume"]) + 1)})
+            send(connection, message | {"data": [candle | changed]})
 
     def answer(self, query: dict) -> tuple[int | None, dict, dict | str]:
         """(status, headers, body) for a query, fault included."""
@@ -62,6 +122,11 @@ class Replay(replay.Replay):
             time.sleep(self.slow)
         if fault == "drop":
             return None, {}, ""
+        if fault == "unreadable":  # a block whose answer no page may read
+            return 403, {"Access-Control-Allow-Origin": "null"}, PAGES["403-html"][1]
+        if fault == "429-told":
+            shown = {"Retry-After": "20", "Access-Control-Expose-Headers": "Retry-After"}
+            return 429, shown, "too many requests"
         if fault in PAGES:
             return PAGES[fault][0], {}, PAGES[fault][1]
         if fault in ("10006", "10006-header"):
@@ -93,6 +158,8 @@ def spoil(rows, fault, previous, step):
     rows = [list(row) for row in rows]
     if fault == "five":
         return [row[:5] for row in rows]
+    if fault == "markup":
+        rows[3][1] = "<img src=x onerror=alert(1)>"
     if fault == "gap":
         return rows[:10] + rows[13:]
     if fault == "conflict" and previous:  # a page that overlaps the last one and disagrees

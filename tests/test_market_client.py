@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import requests
 from replay import FAULTS, Replay, read_csv
 
 import quantlab.market as market
@@ -722,3 +723,54 @@ def test_the_documented_replay_serves_a_csv(fetch, tmp_path, options):
     assert name == "QUANTLAB_BYBIT_URL" and candles.close.tolist() == [
         r[4] for r in book(300)[100:]
     ]
+
+
+def test_the_replay_streams_what_it_answers(fetch):
+    """Ping, a topic that does not exist, snapshots of the open candle, and the closed one once."""
+    from websockets.sync.client import connect
+
+    rows = book(60)
+    with serve(rows=rows, now=rows[40][0] + STEP // 2) as server, connect(server.stream) as socket:
+
+        def hear():
+            return json.loads(socket.recv(timeout=10))
+
+        def ask(op, *args):
+            socket.send(json.dumps({"op": op, "args": args}))
+            return hear()
+
+        assert ask("ping")["ret_msg"] == "pong"
+        for topic in ("kline.1.BTCUSDT", "kline.5.NONE", "tickers.BTCUSDT"):
+            refused = ask("subscribe", topic)
+            assert refused["success"] is False and "handler not found" in refused["ret_msg"]
+        assert ask("subscribe", "kline.5.BTCUSDT")["success"] is True
+        message = hear()
+        (candle,) = message["data"]
+        assert message["topic"] == "kline.5.BTCUSDT" and message["ts"] == server.now
+        assert candle["start"] == rows[40][0] and candle["end"] == rows[41][0] - 1
+        assert candle["confirm"] is False and candle["close"] == candle["high"]
+        server.now += 3 * STEP
+        heard = [hear()["data"][0] for _ in range(4)]
+        assert [c["confirm"] for c in heard] == [True, True, True, False]
+        candles = fetch(base_url=server.url, limit=4)
+        names = ("start", "open", "high", "low", "close", "volume", "turnover")
+        for row, c in zip(candles.rows(), heard, strict=False):
+            assert list(row) == [float(c[name]) for name in names]
+    assert not server.subscribers
+
+
+def test_the_time_of_a_replay_passes():
+    rows = book(60)
+    with serve(rows=rows, now=rows[40][0], speed=100_000) as server:
+        until = time.monotonic() + 20
+        while server.now < rows[45][0] and time.monotonic() < until:
+            time.sleep(0.01)
+    assert server.now >= rows[45][0]
+
+
+@pytest.mark.parametrize("cors", [True, False])
+def test_pages_of_other_origins_may_read_the_replay(cors):
+    with serve() as server:
+        server.cors = cors
+        answer = requests.get(f"{server.url}/v5/market/kline?symbol=BTCUSDT&interval=5", timeout=9)
+    assert ("Access-Control-Allow-Origin" in answer.headers) is cors

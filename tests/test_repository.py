@@ -450,7 +450,7 @@ CEILINGS = {
     "kernels": 1_151,
     "floor 2": 1_660,
     "nn": 1_766,
-    "market": 1_237,
+    "market": 1_303,
     "export": 405,
     "teach": 1_908,
     "strategies": 183,

@@ -568,7 +568,7 @@ function feedLive(market, on, env) {
     }
     if (row[0] > expected || row[1] !== last[4]) return run(refill); // something is missing in between
     if (!confirmed) return grow(row);
-    if (closes > clock() + 1000) return say("warn", "early", `The stream called the candle of ${feedUtc(row[0])} UTC closed ${feedSpan(closes - clock())} too early; it stays open until its time`);
+    if (closes > clock() + 100) return say("warn", "early", `The stream called the candle of ${feedUtc(row[0])} UTC closed ${feedSpan(closes - clock())} too early; it stays open until its time`);
     accept(row);
   }
 
