@@ -201,7 +201,11 @@ def test_ids_of_two_modules_on_a_page_differ(node, tmp_path):
 import * as a from "./a.mjs";
 import * as b from "./b.mjs";
 const axes = { x: [0, 1], y: [0, 1], xlabel: "", ylabel: "" };
-const ids = [a, b, a, b].map((module) => new module.Plot(300, 200, axes).id);
+const ids = [a, b, a, b].map((module) => {
+  const group = { children: [{}, {}] };
+  module.canvas(group)(new module.Plot(300, 200, axes));
+  return /id="(ql-clip-\\d+)"/.exec(group.innerHTML)[1];
+});
 console.log(new Set(ids).size);
 """
     (tmp_path / "main.mjs").write_text(script, "utf-8")

@@ -1,8 +1,8 @@
 // The accumulator: products arrive, the sum grows in a register of so many bits, one multiplier
 // and one shift bring it back to a code.
 import { chooseParams, group, quantizeGroups, rint } from "./explorer_arithmetic.js";
-import { Plot, button, clamp, floats, number, slider, tag } from "./explorer_parts.js";
-import { bench, board, count, handle, minus } from "./grab_parts.js";
+import { Plot, button, clamp, count, floats, number, slider, tag } from "./explorer_parts.js";
+import { bench, board, handle, minus, way } from "./grab_parts.js";
 
 // real = m * 2^-shift with m in [2^30, 2^31), as quantlab.fixed_point_multiplier.
 export function fixedPoint(real) {
@@ -40,7 +40,7 @@ const MOST = 2 ** 17, CELLS = 34;
 function render(view) {
   const b = bench(view, "ql-accumulator", ["k", "bits", "width", "inputs"], "Drag the dot: products arrive."), { ui, spec, put } = b;
   const raw = floats(view.model.get("data")), n = spec.n, x = raw.subarray(0, n), w = raw.subarray(n, 2 * n);
-  const place = board(262);
+  const place = board(262), show = way(ui.stats);
   let plot;
   const bits = slider("bits of a code", { min: 2, max: 8, step: 1 }, (v) => put({ bits: v }));
   const by = (one, words, text) => {
@@ -93,13 +93,13 @@ function render(view) {
 
     const { out, fixed } = row, toCode = (v) => requantize(v, fixed, out.zero, out.qmin, out.qmax), { whole, code } = toCode(kept), good = toCode(sum).code;
     const at = (s.k - 1) % n, pair = worst ? [2 ** s.bits - 1, 2 ** (s.bits - 1) - 1] : [row.X.codes[at] - row.zx, row.W.codes[at]];
-    const stop = (value, role, tone = "") => tag("span", { class: `ql-stop ${tone}` }, tag("b", {}, minus(value)), tag("small", {}, role)), arrow = (t) => tag("em", {}, `${t} →`);
-    const line = [stop(`${pair[0]} × ${minus(pair[1])}`, "last product"), arrow("add"), stop(count(sum), `sum of ${count(s.k)}`, "ql-signal")];
-    if (lost) line.push(arrow("keep"), stop(count(kept), `in ${s.width} bits`, "ql-wrong"));
-    line.push(arrow(`× ${count(fixed.m)}, >> ${fixed.shift}`), stop(count(whole), "steps of the output"), arrow(`+ Z ${minus(out.zero)}${whole + out.zero === code ? "" : ", clamp"}`), stop(code, "code", "ql-quantized"));
-    if (good !== code) line.push(stop(good, "should be", "ql-wrong"));
-    else line.push(arrow("× S"), stop(number((code - out.zero) * out.scale, 3), `exact ${minus(number(sum * row.unit, 3))}`, "ql-quantized"));
-    ui.stats.replaceChildren(tag("div", { class: "ql-travel" }, ...line));
+    const arrow = (t) => `${t} →`;
+    const line = [[`${pair[0]} × ${minus(pair[1])}`, "last product"], arrow("add"), [count(sum), `sum of ${count(s.k)}`, "ql-signal"]];
+    if (lost) line.push(arrow("keep"), [count(kept), `in ${s.width} bits`, "ql-wrong"]);
+    line.push(arrow(`× ${count(fixed.m)}, >> ${fixed.shift}`), [count(whole), "steps of the output"], arrow(`+ Z ${minus(out.zero)}${whole + out.zero === code ? "" : ", clamp"}`), [code, "code", "ql-quantized"]);
+    if (good !== code) line.push([good, "should be", "ql-wrong"]);
+    else line.push(arrow("× S"), [number((code - out.zero) * out.scale, 3), `exact ${minus(number(sum * row.unit, 3))}`, "ql-quantized"]);
+    show(line);
     const always = edge >= MOST ? `more than ${count(MOST)}` : count(edge);
     b.say(`${lost ? `The sum needs ${need} bits and the accumulator keeps ${s.width}: it wraps${good === code ? "" : ", and the code is wrong"}.` : `The sum needs ${need} of ${s.width} bits.`} With the largest codes ${always} ${edge === 1 ? "product fits" : "products fit"} for sure.${!worst && s.k > n ? ` The row has ${count(n)} inputs and repeats.` : ""}`);
   }

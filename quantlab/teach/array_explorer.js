@@ -1,10 +1,9 @@
 // Quantizes an array in the browser; every panel is drawn from the real codes.
 import { chooseParams, codeRange, group, isBinary, lawSnr, quantizeGroups } from "./explorer_arithmetic.js";
-import { Plot, button, choice, clamp, floats, live, number, panel, presets, shell, slider, tag, ticks, withUnit } from "./explorer_parts.js";
+import { Plot, attributes, button, choice, clamp, count, floats, live, number, panel, presets, shell, slider, tag, ticks, withUnit, write } from "./explorer_parts.js";
 
 const WORDS = { symmetric: "zero point 0", asymmetric: "zero point free" };
 const signed = (v) => (v > 0 ? `+${v}` : String(v).replace("-", "−"));
-const count = (v) => v.toLocaleString("en-US");
 
 export function bitsInWords(bits, scheme) {
   const [low, high] = codeRange(bits, scheme);
@@ -256,17 +255,17 @@ function render({ model, el }) {
       granularity: [s.granularity, `${count(s.groups.length)} ${s.groups.length === 1 ? "scale" : "scales"}`],
     };
     for (const [k, c] of controls) c.set(...words[k]);
-    pin.textContent = s.pin ? "unpin" : "pin this setting";
-    pin.setAttribute("aria-pressed", Boolean(s.pin));
+    write(pin, s.pin ? "unpin" : "pin this setting");
+    attributes(pin, { "aria-pressed": Boolean(s.pin) });
     ready.show((state) => Object.entries(state).every(([k, v]) => model.get(k) === v));
-    ui.status.textContent = inWords(s);
+    write(ui.status, inWords(s));
     for (const p of panels) p.show(...p.paint(s, p.width, p.height));
-    if (ui.root.classList.contains("ql-pins") !== Boolean(s.pin)) {
-      spec.panels.forEach((k, i) => panels[i].explain(PANELS[k][0], [...PANELS[k][1], ...(s.pin && k !== "error" && k !== "values" ? [["ql-pinned", "pinned"]] : [])]));
-    }
+    spec.panels.forEach((k, i) => { panels[i].explain(PANELS[k][0], [...PANELS[k][1], ...(s.pin && k !== "error" && k !== "values" ? [["ql-pinned", "pinned"]] : [])]); });
     const before = s.pin ? facts(s, s.pin.out, s.pin) : [];
-    ui.stats.replaceChildren(...facts(s).map(([k, v], i) => tag("div", {}, tag("span", {}, k), tag("b", {}, v), ...(s.pin ? [tag("i", {}, before[i][1])] : []))));
-    ui.root.classList.toggle("ql-pins", Boolean(s.pin));
+    facts(s).forEach(([name, value], i) => {
+      const box = ui.stats.children[i] ?? ui.stats.appendChild(tag("div", {}, tag("span"), tag("b"), tag("i")));
+      [name, value, before[i]?.[1] ?? ""].forEach((text, j) => { write(box.children[j], text); });
+    });
   }, { accept });
 }
 export default { render };

@@ -1,15 +1,23 @@
 // The candle: one long wick, and what it does to the levels that all other candles share.
 import { quantizeGroups } from "./explorer_arithmetic.js";
-import { clamp, floats, number, slider, tag } from "./explorer_parts.js";
-import { bench, board, count, decimals, handle, lineOf, minus, shares } from "./grab_parts.js";
+import { clamp, count, floats, number, slider, tag } from "./explorer_parts.js";
+import { bench, board, decimals, handle, lineOf, minus, shares } from "./grab_parts.js";
 
 // Ranges scaled as FeatureScaler does, then on an asymmetric min-max grid: codes, and the levels as ranges.
 export function onLevels(ranges, method, bits) {
-  const log = method === "log-zscore", smallest = ranges.reduce((s, v) => (v > 0 && v < s ? v : s), Infinity);
-  const x = Float64Array.from(ranges, (v) => (log ? Math.log(Math.max(v, smallest)) : v)), low = x.reduce((a, v) => Math.min(a, v)), high = x.reduce((a, v) => Math.max(a, v));
-  const mean = x.reduce((s, v) => s + v, 0) / x.length, std = Math.sqrt(x.reduce((s, v) => s + (v - mean) ** 2, 0) / x.length);
-  const offset = log ? mean : (high + low) / 2, width = (log ? std : (high - low) / 2) || 1;
-  const scaled = Float32Array.from(x, (v) => (v - offset) / width), ends = { low: Math.fround((low - offset) / width), high: Math.fround((high - offset) / width) };
+  const log = method === "log-zscore", x = new Float64Array(ranges), scaled = new Float32Array(x.length);
+  if (log) {
+    let smallest = Infinity;
+    for (const v of x) if (v > 0 && v < smallest) smallest = v;
+    for (let i = 0; i < x.length; i++) x[i] = Math.log(Math.max(x[i], smallest));
+  }
+  let low = Infinity, high = -Infinity, sum = 0, squares = 0;
+  for (const v of x) { low = Math.min(low, v); high = Math.max(high, v); sum += v; }
+  const mean = sum / x.length;
+  for (const v of x) squares += (v - mean) ** 2;
+  const offset = log ? mean : (high + low) / 2, width = (log ? Math.sqrt(squares / x.length) : (high - low) / 2) || 1;
+  for (let i = 0; i < x.length; i++) scaled[i] = (x[i] - offset) / width;
+  const ends = { low: Math.fround((low - offset) / width), high: Math.fround((high - offset) / width) };
   const { codes, params: [p] } = quantizeGroups([{ x: scaled, start: 0, ...ends }], bits, "asymmetric");
   const back = (code) => { const v = (code - p.zero) * p.scale * width + offset; return log ? Math.exp(v) : v; };
   return { codes, levels: Array.from({ length: 2 ** bits }, (_, i) => back(p.qmin + i)) };
@@ -43,13 +51,13 @@ function render(view) {
     Object.assign(p, { log: true, top: 14, bottom: 150 });
     const one = (c, x, half, Y) => {
       const up = c[3] >= c[0], [a, z] = [Y(Math.max(c[0], c[3])), Y(Math.min(c[0], c[3]))];
-      p.add(`<path class="ql-wick" d="M${x} ${Y(c[1])}V${Y(c[2])}"/><rect class="ql-body ${up ? "ql-up" : "ql-down"}" x="${x - half}" y="${a}" width="${2 * half}" height="${Math.max(1.2, z - a)}"/>`);
+      p.add(`<path class="ql-wick" d="M${x} ${Y(c[1])}V${Y(c[2])}"/>`, `<rect class="ql-body ${up ? "ql-up" : "ql-down"}" x="${x - half}" y="${a}" width="${2 * half}" height="${Math.max(1.2, z - a)}"/>`);
     };
     const pitch = (edge - 12) / show, X = (i) => 12 + (i + 0.5) * pitch;
     candles.forEach((c, i) => one(c, X(i), Math.max(1.2, pitch * 0.32), (v) => p.Y(v)));
     // the open candle, close up
     const whole = strip[show - 1], room = (whole[1] - whole[2]) * 0.15 || whole[0] * 1e-4, close = (v) => 140 - 112 * (v - whole[2] + room) / (whole[1] - whole[2] + 2 * room);
-    p.add(`<rect class="ql-inset" x="${edge + 10}" y="4" width="${w - edge - 18}" height="146" rx="5"/><path class="ql-line ql-here" d="M${X(show - 1) + pitch / 2} ${p.Y(grown[3])}L${edge + 10} 70"/>`);
+    p.add(`<rect class="ql-inset" x="${edge + 10}" y="4" width="${w - edge - 18}" height="146" rx="5"/>`, `<path class="ql-line ql-here" d="M${X(show - 1) + pitch / 2} ${p.Y(grown[3])}L${edge + 10} 70"/>`);
     one(grown, edge + 10 + (w - edge - 18) / 2, inset / 8, close);
     p.note(edge + 10 + (w - edge - 18) / 2, 18, `open: ${s.part} of ${parts}`, "middle");
     // below: all ranges on one logarithmic axis, and the levels of both scalings
@@ -60,7 +68,7 @@ function render(view) {
     const texts = [["min-max", "minmax", 182, 169], ["log z-score", "log-zscore", 249, 275]].map(([name, method, y, label]) => {
       const { codes, levels } = onLevels(now, method, s.bits), { used, fullest } = crowd(codes, worst), open = onLevels(Float32Array.from(now, (v, i) => (i === last ? part(grown) : v)), method, s.bits).codes[last];
       const d = levels.filter((v) => v >= span[0] && v <= span[1]).map((v) => `M${p.X(v)} ${y - 8}v16`).join("");
-      p.add(`<rect class="ql-ruler-body" x="12" y="${y - 9}" width="${p.right - 12}" height="18" rx="3"/><path class="ql-line ql-quantized" style="stroke-width:${s.bits > 5 ? 1 : 2}" d="${d}"/>`);
+      p.add(`<rect class="ql-ruler-body" x="12" y="${y - 9}" width="${p.right - 12}" height="18" rx="3"/>`, `<path class="ql-line ql-quantized" style="stroke-width:${s.bits > 5 ? 1 : 2}" d="${d}"/>`);
       p.note(14, label, `${name}: ${used} of ${2 ** s.bits} codes${w < 480 ? "" : " used"}, ${number(100 * fullest, 2)} % ${w < 480 ? "in" : "share"} one`);
       return { name, used, open, end: codes[last] };
     });

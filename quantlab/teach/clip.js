@@ -1,19 +1,18 @@
 // The clip: one threshold, two noises. What lies beyond it is overload, what is rounded below it is granular.
-import { quantizeGroups } from "./explorer_arithmetic.js";
-import { clamp, floats, number, slider, tag, withUnit } from "./explorer_parts.js";
+import { chooseParams, rint } from "./explorer_arithmetic.js";
+import { clamp, floats, kept, number, slider, tag, withUnit } from "./explorer_parts.js";
 import { bench, board, decimals, glide, handle, lineOf, shares } from "./grab_parts.js";
 
 // Squared error of x on the symmetric grid over [-clip, clip]: of the values inside, and of those beyond.
-export function noises(x, clip, bits, each = () => {}) {
-  const high = Math.fround(clip), { values, params } = quantizeGroups([{ x, start: 0, low: -high, high }], bits, "symmetric");
-  const sum = { granular: 0, overload: 0, beyond: 0, scale: params[0].scale };
-  x.forEach((v, i) => {
-    const over = Math.abs(v) > high, square = (values[i] - v) ** 2;
-    sum[over ? "overload" : "granular"] += square;
-    sum.beyond += over;
-    each(Math.abs(v), square, over);
-  });
-  return { ...sum, rms: Math.sqrt((sum.granular + sum.overload) / x.length) };
+export function noises(x, clip, bits, each) {
+  const high = Math.fround(clip), { scale, qmax } = chooseParams({ low: -high, high }, bits, "symmetric");
+  let granular = 0, overload = 0, beyond = 0;
+  for (const v of x) { // the codes of quantizeGroups, without keeping them
+    const back = Math.fround(clamp(rint(Math.fround(v / scale)), -qmax, qmax) * scale), square = (back - v) ** 2, over = Math.abs(v) > high;
+    if (over) { overload += square; beyond++; } else granular += square;
+    each?.(Math.abs(v), square, over);
+  }
+  return { granular, overload, beyond, scale, rms: Math.sqrt((granular + overload) / x.length) };
 }
 
 function render(view) {
@@ -22,6 +21,8 @@ function render(view) {
   const place = board(308), root = (sum) => Math.sqrt(sum / x.length), curves = new Map();
   let plot, s, top = 0, aimed = 0;
   const alpha = (method, bits, wrong) => spec.methods[method][wrong ? 1 : 0][bits - 2];
+  const losses = kept((bits, wrong) => Object.fromEntries(Object.keys(spec.methods).map((m) => [m, noises(x, alpha(m, bits, wrong), bits).rms])));
+  const whole = kept((bits) => noises(x, largest, bits).rms), crowd = kept((low, high, bins) => shares(sizes, low, high, bins));
   const follow = (changes) => { // a method that was chosen keeps the clip when bits or data change
     const next = { ...b.state(), ...changes };
     put({ ...changes, ...(next.method ? { clip: alpha(next.method, next.bits, next.wrong) } : {}) });
@@ -66,7 +67,7 @@ function render(view) {
     const w = place.width, h = place.height, left = 44, base = 106, deep = 148, u = [168, h - 40], bins = Math.min(80, Math.round(w / 9));
     const p = plot = lineOf(w, h, { x: [0, top * 1.04], y: range, left, label: `size of the ${name}${unit ? ` (${unit})` : ""}` });
     Object.assign(p, { top: u[0], ylog: true });
-    const { edges, heights } = shares(sizes, ...p.x, bins), tall = Math.max(...heights), errors = [new Float64Array(bins), new Float64Array(bins)];
+    const { edges, heights } = crowd(...p.x, bins), tall = Math.max(...heights), errors = [new Float64Array(bins), new Float64Array(bins)];
     const now = noises(x, s.clip, s.bits, (size, square, over) => { const i = Math.floor(size / p.x[1] * bins); if (i < bins) errors[+over][i] += square; });
     const total = now.granular + now.overload || 1, clipX = p.X(s.clip), half = (X, i) => [X(edges[i]), X(edges[i + 1])];
     // above: how many values; below: where the squared error comes from
@@ -94,12 +95,12 @@ function render(view) {
     p.line(points("rms"), "ql-quantized");
     p.note(p.right - 2, u[1] - 7, `error of all values, rms${unit ? ` (${unit})` : ""}`, "end");
     // where each method puts the clip
-    const flags = Object.keys(spec.methods).map((m) => [m, alpha(m, s.bits, s.wrong)]).sort((a, z) => a[1] - z[1]), free = [0, 0, 0, 0];
+    const flags = Object.keys(spec.methods).map((m) => [m, alpha(m, s.bits, s.wrong)]).sort((a, z) => a[1] - z[1]), free = [0, 0, 0, 0], rms = losses(s.bits, s.wrong);
     for (const [m, at] of flags) {
       const px = p.X(at), wide = 3.6 * m.length + 4, cx = clamp(px, left + wide, p.right - wide), row = free.findIndex((f) => f < cx - wide), y = 44 + 14 * Math.max(row, 0);
       free[Math.max(row, 0)] = cx + wide;
       p.add(`<line class="ql-line ql-flag" x1="${px}" x2="${px}" y1="${y + 3}" y2="${base}"/>`).note(cx, y, m, "middle");
-      p.dot(at, noises(x, at, s.bits).rms, "ql-method-dot", 4);
+      p.dot(at, rms[m], "ql-method-dot", 4);
     }
     p.add(`<path class="ql-line ql-quantized" d="M${clipX} 20V${u[1]}"/>`);
     const onCurve = clamp(p.Y(now.rms), u[0], u[1]);
@@ -111,10 +112,10 @@ function render(view) {
     wrongTick.textContent = s.wrong ? "remove the wrong tick" : "add a wrong tick";
     wrongTick.setAttribute("aria-pressed", s.wrong === 1);
     for (const m of methods) {
-      m.small.textContent = v(number(noises(x, alpha(m.method, s.bits, s.wrong), s.bits).rms, 2));
+      m.small.textContent = v(number(rms[m.method], 2));
       m.node.setAttribute("aria-pressed", m.method === s.method);
     }
-    const gain = 20 * Math.log10(noises(x, largest, s.bits).rms / now.rms), moved = flags.filter(([m, at]) => s.wrong && at > 1.5 * alpha(m, s.bits, false)).map(([m]) => m);
+    const gain = 20 * Math.log10(whole(s.bits) / now.rms), moved = flags.filter(([m, at]) => s.wrong && at > 1.5 * alpha(m, s.bits, false)).map(([m]) => m);
     b.say(`${s.bits} bits, clip at ${v(fixed(s.clip))}: error ${v(number(now.rms, 2))} rms, ${Math.abs(gain) < 0.05 ? "as without a clip" : `${number(Math.abs(gain), 2)} dB ${gain > 0 ? "less" : "more"} than without a clip`}; ${number(100 * now.beyond / x.length, 2)} % of the values lie beyond.`
       + (s.wrong ? ` ${moved.length ? `Ran after the wrong tick: ${moved.join(", ")}.` : "No method ran after the wrong tick."}` : ""));
   }

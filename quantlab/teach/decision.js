@@ -1,6 +1,6 @@
 // The decision: every row a dot, its float logit against its quantized one; a dot that changes sides has changed its answer.
-import { Plot, clamp, floats, number, slider, tag, withUnit } from "./explorer_parts.js";
-import { bench, board, count, glide, handle, minus } from "./grab_parts.js";
+import { Plot, clamp, count, floats, kept, number, slider, tag, withUnit } from "./explorer_parts.js";
+import { bench, board, glide, handle, minus } from "./grab_parts.js";
 
 // What both models answer above a threshold, and what the yes of each earns after the fee.
 export function compare(float, quantized, threshold, { targets, gains, fee = 0 } = {}) {
@@ -47,6 +47,7 @@ function render(view) {
   ui.controls.append(bits.root, ...(feeControl ? [feeControl.root] : []), tag("div", { class: "ql-buttons" }, next, b.again()));
 
   const screen = (i) => [plot.X(clamp(float[i], low, high)), plot.Y(clamp(shown[i], low, high))];
+  const dotAt = (i) => `M${screen(i).join(" ")}h0`, cloud = kept(() => Array.from(order, dotAt).join(""));
   const nearest = (x, y) => {
     let best = 0, least = Infinity;
     for (let i = 0; i < n; i++) {
@@ -74,12 +75,8 @@ function render(view) {
       p.add(`<rect class="ql-flip-side" x="${x}" y="${y}" width="${Math.max(0, width)}" height="${Math.max(0, height)}"/>`);
     }
     p.line([[low, low], [high, high]], "ql-law").vertical(t, "ql-here").horizontal(t, "ql-here");
-    const paths = ["", ""];
-    for (let i = 0; i < n; i++) {
-      const [x, y] = screen(i);
-      paths[+flipped.has(i)] += `M${x} ${y}h0`;
-    }
-    p.add(`<path class="ql-points" d="${paths[0]}"/><path class="ql-points ql-flipped-edge" d="${paths[1]}"/><path class="ql-points ql-flipped" d="${paths[1]}"/>`);
+    const marked = now.flips.map(dotAt).join("");
+    p.add(`<path class="ql-points" d="${cloud(shown, w)}"/>`, `<path class="ql-points ql-flipped-edge" d="${marked}"/>`, `<path class="ql-points ql-flipped" d="${marked}"/>`);
     p.note(p.left + 8, p.top + 36, `was ${no}, now ${yes}`).note(p.right - 6, p.bottom - 8, `was ${yes}, now ${no}`, "end");
     place.show(p, `${count(n)} rows, float logit against the logit at ${s.bits} bits; ${count(now.flips.length)} changed sides`);
     cut.set({ x: cx, y: p.bottom, value: s.threshold, min: low, max: high, step: (high - low) / 200, text: number(s.threshold) });

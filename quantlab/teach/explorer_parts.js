@@ -9,10 +9,29 @@ export function tag(name, attributes = {}, ...children) {
   node.append(...children);
   return node;
 }
+export function attributes(node, wanted) { // only those that are new
+  for (const [key, value] of Object.entries(wanted)) if (node.getAttribute(key) !== String(value)) node.setAttribute(key, value);
+}
+// Text that stands already is not written again: the browser would lay it out.
+export function write(node, text) { if (node.textContent !== String(text)) node.textContent = text; }
+// Made anew only when what it is made from has changed.
+export function kept(make) {
+  let from = null, made = null;
+  return (...now) => {
+    if (now.some((v, i) => !Object.is(v, from?.[i]))) made = make(...(from = now));
+    return made;
+  };
+}
 const escape = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 export const clamp = (v, low, high) => Math.min(Math.max(v, low), high);
 
 // ---- numbers: at most `digits` significant ones, a true minus, thousands separated
+const written = new Map(); // making a formatter costs more than a drawing
+function fixed(v, places) {
+  if (!written.has(places)) written.set(places, new Intl.NumberFormat("en-US", { maximumFractionDigits: places }));
+  return written.get(places).format(v);
+}
+export const count = (v) => fixed(v, 0);
 const raised = (e) => (e < 0 ? "⁻" : "") + [...String(Math.abs(e))].map((c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c]).join("");
 export function number(v, digits = 3) {
   if (v === null || Number.isNaN(v)) return "not measured";
@@ -24,7 +43,7 @@ export function number(v, digits = 3) {
     return (m.replace(/\.?0+$/, "") + "×10" + raised(+e)).replace("-", "−");
   }
   const places = clamp(digits - 1 - Math.floor(Math.log10(size)), 0, 12);
-  return v.toLocaleString("en-US", { maximumFractionDigits: places }).replace("-", "−");
+  return fixed(v, places).replace("-", "−");
 }
 export const withUnit = (text, unit) => (unit ? `${text}\u00a0${unit}` : text);
 
@@ -43,14 +62,15 @@ function powers(low, high) { // ticks of a logarithmic axis
   return list.filter((v, i) => v >= low && i % every === 0);
 }
 
-// ---- one plot: axes, then marks; one SVG string per redraw
+// ---- one plot: axes, then marks, each the text of one element
+const cents = (px) => Math.round(100 * px) / 100;
 export class Plot {
   constructor(width, height, { x, y, xlabel, ylabel, xticks, yticks, xname = number, log = false, ylog = false, margin = 10 }) {
     const marks = yticks ?? (ylog ? powers(y[0], y[1]) : ticks(y[0], y[1], Math.max(2, Math.round(height / 45))));
     const yLabels = marks.map((v) => [v, number(v)]);
     const left = 30 + 6.3 * Math.max(...yLabels.map(([, s]) => s.length), 1);
     Object.assign(this, { width, height, left, right: width - margin, top: 10, bottom: height - 40, x, y, log, ylog });
-    this.id = `ql-clip-${serial()}`;
+    this.id = "ql-plot"; // stands for the name that the drawing has on its page
     this.marks = [];
     this.targets = [];
     this.outside = [];
@@ -76,12 +96,12 @@ export class Plot {
   }
   X(v) {
     const f = this.log ? Math.log : (u) => u, [a, b] = this.x;
-    return +(this.left + (this.right - this.left) * (f(v) - f(a)) / (f(b) - f(a))).toFixed(2);
+    return cents(this.left + (this.right - this.left) * (f(v) - f(a)) / (f(b) - f(a)));
   }
   Y(v) {
     const f = this.ylog ? Math.log : (u) => u, [a, b] = this.y;
     const y = this.bottom - (this.bottom - this.top) * (f(v) - f(a)) / (f(b) - f(a));
-    return +clamp(y, -1e4, 1e4).toFixed(2);
+    return cents(clamp(y, -1e4, 1e4));
   }
   atX(px) { // the value under a place of the drawing
     const [a, b] = this.x, t = clamp((px - this.left) / (this.right - this.left), 0, 1);
@@ -149,28 +169,54 @@ export class Plot {
   note(x, y, text, anchor = "start") {
     return this.add(`<text class="ql-note" x="${x}" y="${y}" text-anchor="${anchor}">${escape(text)}</text>`);
   }
-  layers(id) { // axes, marks, names beside: as text, with the panel's own name for clip and hatch
+  layers(id) { // axes as text, marks and names beside as one text each; the drawing's own name for clip and hatch
     const axes = `<defs><clipPath id="${id}"><rect x="${this.left - 5}" y="${this.top - 5}" `
       + `width="${this.right - this.left + 10}" height="${this.bottom - this.top + 6}"/></clipPath>`
       + `<pattern id="${id}-hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">`
       + `<line class="ql-hatch" x1="0" x2="0" y1="0" y2="6"/></pattern></defs>` + this.frame.join("");
-    return [axes, this.marks.join("").replaceAll(`#${this.id}-`, `#${id}-`), this.outside.join("")];
+    return [axes, this.marks.map((m) => m.replaceAll(`#${this.id}-`, `#${id}-`)), this.outside];
   }
-  text() {
-    const [axes, marks, outside] = this.layers(this.id);
-    return `${axes}<g clip-path="url(#${this.id})">${marks}</g>${outside}`;
-  }
+}
+
+// A group shows plots. The axes stand still: as a rule only some marks are new, and only they are parsed again.
+export function canvas(group) {
+  const id = `ql-clip-${serial()}`;
+  let axes = null, layers = [], shown = [];
+  const patch = (layer, marks, before) => {
+    const fresh = marks.filter((m, i) => m !== before[i]).length;
+    if (!fresh && marks.length === before.length) return;
+    if (marks.length !== before.length || layer.childElementCount !== marks.length || 2 * fresh > marks.length) layer.innerHTML = marks.join("");
+    else for (let i = 0, node = layer.firstChild; i < marks.length; i++) {
+      const next = node.nextSibling;
+      if (marks[i] !== before[i]) node.outerHTML = marks[i];
+      node = next;
+    }
+  };
+  return (plot) => {
+    const [frame, ...lists] = plot.layers(id);
+    if (frame !== axes) {
+      group.innerHTML = `${frame}<g clip-path="url(#${id})"></g><g></g>`;
+      axes = frame;
+      layers = [...group.children].slice(-2);
+      shown = [[], []];
+    }
+    lists.forEach((marks, k) => { patch(layers[k], marks, shown[k]); });
+    shown = lists;
+  };
 }
 
 // ---- a panel: heading, legend, and an SVG at its true width, so that text keeps its size
 export function panel(title, legend, height = 205) {
-  const svg = document.createElementNS(SVG, "svg");
+  const picture = document.createElementNS(SVG, "g"), svg = document.createElementNS(SVG, "svg"), paint = canvas(picture);
   svg.setAttribute("role", "img");
+  svg.append(picture);
   const tip = tag("div", { class: "ql-tip", "aria-hidden": "true" }), head = tag("figcaption");
   const root = tag("figure", { class: "ql-panel" }, head, svg, tip);
-  const explain = (text, list) => head.replaceChildren(tag("b", {}, text), ...list.map(([kind, name]) => tag("span", { class: `ql-key ${kind}` }, name)));
-  const id = `ql-clip-${serial()}`;
-  let drawn = null, ring = null, now = [];
+  let drawn = null, ring = null, said = "";
+  const explain = (text, list) => {
+    if (said === (said = JSON.stringify([text, list]))) return;
+    head.replaceChildren(tag("b", {}, text), ...list.map(([kind, name]) => tag("span", { class: `ql-key ${kind}` }, name)));
+  };
   const hide = () => { tip.textContent = ""; ring?.remove(); ring = null; };
   // The nearest target says what it is: which curve, which value.
   const point = (e) => {
@@ -187,22 +233,18 @@ export function panel(title, legend, height = 205) {
     tip.style.top = `${box.top - home.top + y / k - 10}px`;
     tip.style.left = `${clamp(box.left - home.left + x / k, half, Math.max(home.width - half, half))}px`;
     if (!ring) svg.append(ring = document.createElementNS(SVG, "circle"));
-    for (const [key, v] of [["class", "ql-ring"], ["cx", x], ["cy", y], ["r", 7]]) ring.setAttribute(key, v);
+    attributes(ring, { class: "ql-ring", cx: x, cy: y, r: 7 });
   };
   for (const what of ["pointermove", "pointerdown"]) svg.addEventListener(what, (e) => { if (drawn?.targets.length) point(e); });
   svg.addEventListener("pointerleave", (e) => { if (e.pointerType === "mouse") hide(); }); // a tapped one stays
   explain(title, legend);
+  steady(head);
   return {
     root, svg, height, explain,
     show(plot, label) {
-      for (const [k, v] of [["width", plot.width], ["height", plot.height], ["viewBox", `0 0 ${plot.width} ${plot.height}`], ["aria-label", label]]) svg.setAttribute(k, v);
+      attributes(svg, { width: plot.width, height: plot.height, viewBox: `0 0 ${plot.width} ${plot.height}`, "aria-label": label });
       if (ring) hide();
-      // The axes stand still: as a rule only the marks are new, and only they are parsed again.
-      const [axes, marks, outside] = plot.layers(id);
-      if (axes !== now[0]) svg.innerHTML = `${axes}<g clip-path="url(#${id})"></g><g></g>`;
-      if (axes !== now[0] || marks !== now[1]) svg.children[svg.children.length - 2].innerHTML = marks;
-      if (axes !== now[0] || outside !== now[2]) svg.lastChild.innerHTML = outside;
-      now = [axes, marks, outside];
+      paint(plot);
       drawn = plot;
     },
     // Read when the layout changed, not at each step: reading forces the browser to lay out.
@@ -221,8 +263,8 @@ export function slider(label, { min, max, step }, change) {
     set(value, words, disabled = false) {
       if (+input.value !== value) input.value = value;
       input.disabled = disabled;
-      output.textContent = words;
-      input.setAttribute("aria-valuetext", words);
+      write(output, words);
+      attributes(input, { "aria-valuetext": words });
     },
   };
 }
@@ -232,7 +274,7 @@ export function choice(label, options, change) { // options: [value, text]
   input.addEventListener("change", () => change(input.value));
   return {
     root: tag("div", { class: "ql-control" }, tag("label", { for: id }, label), output, input),
-    set(value, words = "") { input.value = value; output.textContent = words; },
+    set(value, words = "") { input.value = value; write(output, words); },
   };
 }
 
@@ -247,7 +289,19 @@ export function shell(el, name, kind) {
   };
   root.append(parts.controls, parts.status, parts.panels, parts.stats, parts.words, voice(parts.status));
   el.append(root);
+  steady(parts.status, parts.stats);
   return parts;
+}
+// The room that a sentence, a legend or a table once needed stays theirs: nothing moves back and forth under the hand.
+function steady(...nodes) {
+  const widths = new Map(), watch = new ResizeObserver((entries) => {
+    for (const { target } of entries) {
+      if (widths.get(target) !== target.clientWidth) target.style.minHeight = "";
+      widths.set(target, target.clientWidth);
+      target.style.minHeight = `${Math.ceil(target.getBoundingClientRect().height)}px`;
+    }
+  });
+  for (const node of nodes) watch.observe(node);
 }
 // What a screen reader hears: the sentence, once the hand rests and only if it says something new.
 function voice(status) {
@@ -269,7 +323,7 @@ export function button(text, press) {
 export function presets(list, choose) {
   const all = Object.entries(list ?? {}).map(([name, state]) => [state, button(name, () => choose(state))]);
   const root = all.length ? tag("div", { class: "ql-presets", role: "group", "aria-label": "named settings" }, ...all.map(([, b]) => b)) : null;
-  return { root, show(holds) { for (const [state, b] of all) b.setAttribute("aria-pressed", holds(state)); } };
+  return { root, show(holds) { for (const [state, b] of all) attributes(b, { "aria-pressed": holds(state) }); } };
 }
 // The button that measures anew: drawn only after a kernel has answered, so never on a served page.
 export function refresher(model, place) {

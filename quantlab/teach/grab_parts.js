@@ -1,5 +1,5 @@
 // A drawing with handles that pointer, touch and keys move; every step is drawn once.
-import { Plot, button, clamp, live, number, shell, tag, ticks } from "./explorer_parts.js";
+import { Plot, attributes, button, canvas, clamp, live, number, shell, tag, ticks, write } from "./explorer_parts.js";
 
 export function svgTag(name, attributes = {}, ...children) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -8,7 +8,6 @@ export function svgTag(name, attributes = {}, ...children) {
   return node;
 }
 export const minus = (text) => String(text).replace("-", "−");
-export const count = (v) => v.toLocaleString("en-US");
 // Decimals that show a hundredth of `size`.
 export function decimals(size) {
   const places = 2 - Math.floor(Math.log10(size));
@@ -31,14 +30,14 @@ export function lineOf(width, height, { x, y = [0, 1], label, left = 10, axis = 
 // ---- a board: one SVG with a picture, redrawn at each step, and handles, which stay
 export function board(height, ...head) {
   const picture = svgTag("g", { role: "img" }), grips = svgTag("g"), svg = svgTag("svg", { class: "ql-board" }, picture, grips);
-  const root = tag("figure", { class: "ql-panel" }, ...(head.length ? [tag("figcaption", {}, ...head)] : []), svg);
+  const paint = canvas(picture), root = tag("figure", { class: "ql-panel" }, ...(head.length ? [tag("figcaption", {}, ...head)] : []), svg);
   const self = {
     root, svg, grips, height, width: 640,
     fit() { self.width = Math.max(260, svg.parentNode.clientWidth || 340); },
     show(plot, label) {
-      svg.setAttribute("viewBox", `0 0 ${plot.width} ${plot.height}`);
-      picture.setAttribute("aria-label", label);
-      picture.innerHTML = plot.text();
+      attributes(svg, { viewBox: `0 0 ${plot.width} ${plot.height}` });
+      attributes(picture, { "aria-label": label });
+      paint(plot);
     },
     point(event) { // in the drawing's own pixels, also where it is scaled
       const box = svg.getBoundingClientRect(), scale = svg.viewBox.baseVal.width / box.width;
@@ -100,8 +99,8 @@ export function handle(place, { label, kind = "side", axis = "x", tone = "", rea
     hide(hidden) { node.style.display = hidden ? "none" : ""; },
     set(state) { // x, y, value, min, max, step, text
       now = state;
-      node.setAttribute("transform", `translate(${state.x.toFixed(2)} ${state.y.toFixed(2)})`);
-      for (const [key, v] of [["now", state.value], ["min", state.min], ["max", state.max], ["text", state.text]]) node.setAttribute(`aria-value${key}`, v);
+      attributes(node, { transform: `translate(${state.x.toFixed(2)} ${state.y.toFixed(2)})`,
+        "aria-valuenow": state.value, "aria-valuemin": state.min, "aria-valuemax": state.max, "aria-valuetext": state.text });
     },
   };
 }
@@ -132,7 +131,7 @@ export function bench({ model, el }, kind, names, hint) {
     ui, spec, put, draw,
     state: () => Object.fromEntries(names.map((n) => [n, model.get(n)])),
     again: (also = () => {}) => button("back to start", () => { also(); put(spec.start); }),
-    say(text) { if (ui.status.textContent !== text) ui.status.textContent = text; },
+    say(text) { write(ui.status, text); },
     run(boards, picture) {
       paint = picture;
       ui.panels.append(...boards.map((b) => b.root));
@@ -144,6 +143,26 @@ export function bench({ model, el }, kind, names, hint) {
       };
       return live(model, names, ui.root, arrange, draw, { accept });
     },
+  };
+}
+
+// A value on its way: a row of stops, [value, role, tone], and of the words between them.
+export function way(place) {
+  const root = tag("div", { class: "ql-travel" }), isStop = Array.isArray;
+  let shape = "";
+  place.append(root);
+  return (row) => {
+    if (shape !== (shape = row.map(isStop).join())) {
+      root.replaceChildren(...row.map((part) => (isStop(part) ? tag("span", {}, tag("b"), tag("small")) : tag("em"))));
+    }
+    row.forEach((part, i) => {
+      const node = root.children[i];
+      if (!isStop(part)) return write(node, part);
+      const [value, role, tone = ""] = part;
+      attributes(node, { class: `ql-stop ${tone}` });
+      write(node.firstChild, minus(value));
+      write(node.lastChild, role);
+    });
   };
 }
 

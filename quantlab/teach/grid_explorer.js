@@ -1,5 +1,5 @@
 // Shows a measured grid: one control per dimension, a curve with its interval, all measures at a point.
-import { Plot, button, choice, floats, guessed, live, number, panel, presets, refresher, shell, slider, tag, withUnit } from "./explorer_parts.js";
+import { Plot, attributes, button, choice, floats, guessed, live, number, panel, presets, refresher, shell, slider, tag, withUnit, write } from "./explorer_parts.js";
 
 const named = (v) => (typeof v === "number" ? number(v, 6) : String(v));
 
@@ -27,10 +27,11 @@ const value = (d, i) => withUnit(named(d.values[i]), d.unit);
 const inWords = (d, i) => (typeof d.values[i] === "string" ? d.values[i] : d.name === "bits" ? withUnit(named(d.values[i]), d.values[i] === 1 ? "bit" : "bits") : `${d.name}\u00a0${value(d, i)}`);
 const settingInWords = (spec, point, but) => spec.dims.filter((d) => d.name !== but && d.values.length > 1).map((d) => inWords(d, point[d.name])).join(", ");
 // The axes hold every setting of the whole grid, so that a slider never moves them.
+const bounds = (list) => list.reduce(([a, b], v) => (Number.isFinite(v) ? [Math.min(a, v), Math.max(b, v)] : [a, b]), [Infinity, -Infinity]);
 function limits(m, more) {
-  const all = [m.values, m.low, m.high, m.law].flatMap((a) => (a ? [...a] : [])).concat(m.references.map((r) => r[1]), more).filter(Number.isFinite);
-  if (!all.length) return { y: [0, 1], ylog: false };
-  const low = Math.min(...all), high = Math.max(...all);
+  m.bounds ??= [m.values, m.low, m.high, m.law, m.references.map((r) => r[1])].filter(Boolean).flatMap((a) => bounds(a));
+  const [low, high] = bounds([...m.bounds, ...more]);
+  if (low > high) return { y: [0, 1], ylog: false };
   if (low > 0 && high / low >= 100) return { y: [low / (high / low) ** 0.06, high * (high / low) ** 0.06], ylog: true };
   const room = (high - low || Math.abs(high) || 1) * 0.06;
   return { y: [low - room, high + room], ylog: false };
@@ -100,7 +101,8 @@ function legend(m, { pinned, along, guess }) {
   if (guess) keys.push(["ql-guess", "your guess"]);
   return keys;
 }
-function table(spec, measures, point, current, pinned) {
+// Texts of the table, row by row, the heads first.
+function numbers(spec, measures, point, pinned) {
   const i = at(spec, point), j = pinned && at(spec, pinned);
   const rows = measures.map((m) => [
     m.name, Number.isFinite(m.values[i]) ? withUnit(number(m.values[i], 4), m.unit) : "not measured",
@@ -108,16 +110,18 @@ function table(spec, measures, point, current, pinned) {
     m.low && m.high && Number.isFinite(m.low[i]) ? `${number(m.low[i])} to ${number(m.high[i])}` : "",
     [...(m.law && Number.isFinite(m.law[i]) ? [[m.law_name, m.law[i]]] : []), ...m.references].map(([k, v]) => `${k}\u00a0${number(v)}`).join(", "),
   ]);
-  const heads = ["measure", "this setting", "pinned", "interval", "compare"], kept = heads.map((_, c) => c < 2 || rows.some((r) => r[c])); // no empty column
-  const line = (cells, node, scope) => cells.filter((_, c) => kept[c]).map((t, c) => (c && scope !== "col" ? tag("td", {}, t) : tag(node, { scope }, t)));
-  return tag("table", {}, tag("thead", {}, tag("tr", {}, ...line(heads, "th", "col"))),
-    tag("tbody", {}, ...rows.map((r, k) => tag("tr", measures[k] === current ? { class: "ql-current" } : {}, ...line(r, "th", "row")))));
+  const heads = ["measure", "this setting", "pinned", "interval", "compare"];
+  return [heads, ...rows].map((r) => r.filter((_, c) => c < 2 || rows.some((q) => q[c]))); // no empty column
+}
+function table([heads, ...rows]) {
+  const line = (r) => tag("tr", {}, ...r.map((_, c) => (c ? tag("td") : tag("th", { scope: "row" }))));
+  return tag("table", {}, tag("thead", {}, tag("tr", {}, ...heads.map(() => tag("th", { scope: "col" })))), tag("tbody", {}, ...rows.map(line)));
 }
 
 function render({ model, el }) {
   const ui = shell(el, model.get("spec").title, "ql-grid");
   const extra = tag("span", { class: "ql-extra" });
-  let spec, measures, controls, frame, named_, pin, along;
+  let spec, measures, controls, frame, named_, pin, along, shape = "";
   const set = (changes) => { for (const [k, v] of Object.entries(changes)) model.set(k, v); model.save_changes(); };
   const put = (name) => (i) => {
     if (name !== spec.x) along = name; // the grey curves are the others of what the hand moves
@@ -152,8 +156,8 @@ function render({ model, el }) {
       if (d) c.set(point[d.name], c.words ? value(d, point[d.name]) : "");
       else c.set(m.name);
     }
-    pin.textContent = pinned ? "unpin" : "pin this setting";
-    pin.setAttribute("aria-pressed", pinned !== null);
+    write(pin, pinned ? "unpin" : "pin this setting");
+    attributes(pin, { "aria-pressed": pinned !== null });
     named_.show((p) => Object.entries(p).every(([k, v]) => point[k] === v));
     const marks = { pinned, along, guess: m === measures[0] ? guess() : null };
     const where = settingInWords(spec, point), finite = Number.isFinite(m.values[i]);
@@ -161,11 +165,19 @@ function render({ model, el }) {
     const sure = finite && m.low && m.high && Number.isFinite(m.low[i]) ? ` (${number(m.low[i])} to ${number(m.high[i])})` : "";
     const other = pinned && Number.isFinite(m.values[at(spec, pinned)]) ? `; pinned: ${withUnit(number(m.values[at(spec, pinned)], 4), m.unit)}` : "";
     const sentence = `${where}: ${m.name} ${found}${sure}${other}.`;
-    ui.status.textContent = sentence[0].toUpperCase() + sentence.slice(1);
+    write(ui.status, sentence[0].toUpperCase() + sentence.slice(1));
     frame.explain(`${m.name} against ${spec.x}`, legend(m, marks));
     frame.show(paint(spec, m, point, marks, frame.width, frame.height), `${m.name} against ${spec.x}; ${found} at ${where}`);
-    ui.stats.replaceChildren(table(spec, measures, point, m, pinned));
-    for (const node of [ui.stats, ui.stats.firstChild]) scrolls.observe(node);
+    const texts = numbers(spec, measures, point, pinned);
+    if (shape !== (shape = texts.map((r) => r.length).join())) {
+      ui.stats.replaceChildren(table(texts));
+      for (const node of [ui.stats, ui.stats.firstChild]) scrolls.observe(node);
+    }
+    texts.forEach((r, i) => {
+      const row = ui.stats.firstChild.rows[i];
+      r.forEach((text, c) => { write(row.cells[c], text); });
+      attributes(row, { class: measures[i - 1] === m ? "ql-current" : "" });
+    });
   };
   // A table wider than its box scrolls: then, and only then, the box is a tab stop.
   const scrolls = new ResizeObserver(() => {

@@ -1,7 +1,7 @@
 // The latent weight: what is dragged is not what is used; its slope is borrowed from the mark that it rounds to.
 import { rint } from "./explorer_arithmetic.js";
-import { Plot, button, clamp, number, slider, tag } from "./explorer_parts.js";
-import { bench, board, count, handle, minus } from "./grab_parts.js";
+import { Plot, button, clamp, count, number, slider, tag } from "./explorer_parts.js";
+import { bench, board, handle, minus, way } from "./grab_parts.js";
 
 const f = Math.fround;
 // fake_quantize and the mask of ste_gradient for one weight; scale and best are float32.
@@ -24,6 +24,7 @@ function render(view) {
   const b = bench(view, "ql-latent", ["value", "best", "bits", "mask"], "Drag the weight across a border."), { ui, spec, put } = b;
   const { reach, rate, steps, scales } = spec, hill = board(262), path = board(212, tag("b", {}, `The next ${steps} steps`),
     tag("span", { class: "ql-key ql-signal" }, "latent"), tag("span", { class: "ql-key ql-quantized" }, "rounded"), tag("span", { class: "ql-key ql-law" }, "best"));
+  const show = way(ui.stats);
   let plot, s, run = 0;
   const bits = slider("bits", { min: 1, max: 4, step: 1 }, (v) => put({ bits: v }));
   const mask = button("mask", () => put({ mask: 1 - s.mask }));
@@ -67,9 +68,8 @@ function render(view) {
     bits.set(s.bits, `${s.bits} ${s.bits === 1 ? "bit" : "bits"} · ${levels.length} marks`);
     mask.textContent = s.mask ? "mask: on" : "mask: off";
     mask.setAttribute("aria-pressed", s.mask === 1);
-    const stop = (value, role, tone = "") => tag("span", { class: `ql-stop ${tone}` }, tag("b", {}, minus(value)), tag("small", {}, role)), arrow = (words) => tag("em", {}, words);
-    ui.stats.replaceChildren(tag("div", { class: "ql-travel" }, stop(number(w), "latent", "ql-signal"), arrow("round →"), stop(number(now.back), "used", "ql-quantized"), arrow("slope of the loss there →"),
-      stop(number(slope, 2), "slope", "ql-error"), arrow(passed === slope ? "straight through →" : "stopped by the mask →"), stop(number(next(1)), "latent, next step", "ql-signal")));
+    show([[number(w), "latent", "ql-signal"], "round →", [number(now.back), "used", "ql-quantized"], "slope of the loss there →",
+      [number(slope, 2), "slope", "ql-error"], passed === slope ? "straight through →" : "stopped by the mask →", [number(next(1)), "latent, next step", "ql-signal"]]);
     const late = rounded.slice(-40), mean = late.reduce((a, v) => a + v, 0) / 40, hops = late.filter((v, i) => i && v !== late[i - 1]).length;
     b.say(passed === 0 && slope !== 0 ? `${number(w)} lies beyond the grid, and the mask stops its slope: it stays there.`
       : hops ? `It ends hopping between marks, ${count(hops)} times in the last 40 steps. The mean of the marks is ${number(mean, 3)}; the best weight is ${number(best, 3)}.`

@@ -1,7 +1,7 @@
 // The live model: candles close, three models decide about the next one, and each is held to it.
 import { FLOAT, cameTrue, candlesToTell, compareLogits, featureRow, forward, onGrids, pathOf, ruleDecisions, scaleRow, violent } from "./live_arithmetic.js";
-import { Plot, button, choice, clamp, floats, number, panel, refresher, slider, tag, withUnit } from "./explorer_parts.js";
-import { bench, board, count, lineOf, minus } from "./grab_parts.js";
+import { Plot, button, choice, clamp, count, floats, number, panel, refresher, slider, tag, withUnit } from "./explorer_parts.js";
+import { bench, board, lineOf, minus } from "./grab_parts.js";
 import { bybit, fromFile, simulated } from "./live_sources.js";
 
 const DAY = 864e5, SPEEDS = [0.5, 1, 2, 5, 20], MOST = 5000;

@@ -1,7 +1,7 @@
 // The matrix: codes to drag, one dot product to step through, and what the zero points cost in it.
 import { group, quantizeGroups } from "./explorer_arithmetic.js";
 import { choice, clamp, number, slider, tag } from "./explorer_parts.js";
-import { bench, board, handle, minus } from "./grab_parts.js";
+import { bench, board, handle, minus, way } from "./grab_parts.js";
 
 // x (m, k) on one asymmetric grid, w as columns (n, k); every accumulator as its four sums.
 export function multiply(values, { m, k, n }, bits, weights, per) {
@@ -19,7 +19,7 @@ export function multiply(values, { m, k, n }, bits, weights, per) {
 
 function render(view) {
   const b = bench(view, "ql-matrix", ["values", "bits", "weights", "per", "step", "picked", "folded"], "Drag a code up or down. Click a product."), { ui, spec, put } = b;
-  const { m, k, n, reach } = spec, place = board(26 * (m + k) + 72), tall = 26;
+  const { m, k, n, reach } = spec, place = board(26 * (m + k) + 72), tall = 26, show = way(ui.stats);
   const bits = slider("bits", { min: 2, max: 8, step: 1 }, (v) => put({ bits: v })), step = slider("products so far", { min: 0, max: k, step: 1 }, (v) => put({ step: v }));
   const weights = choice("zero point of W", [["asymmetric", "free"], ["symmetric", "0"]], (v) => put({ weights: v }));
   const per = choice("one scale of W per", [["tensor", "matrix"], ["channel", "column"]], (v) => put({ per: v }));
@@ -67,7 +67,7 @@ function render(view) {
     name(xl - side / 2, yl - tall / 2 - 26, `X: S ${number(r.x.params[0].scale, 2)}`);
     name(xl - side / 2, yl - tall / 2 - 10, `Z ${minus(r.zx)}`);
     name(wAt(0, 0)[0] - side / 2, 14, `W: S ${s.per === "channel" ? "by column" : number(scales[0], 2)}, Z ${minus(r.w.params.map((p) => p.zero).join(", "))}`);
-    place.show({ width: place.width, height: place.height, text: () => out.join("") }, `X times W in codes; accumulator ${now.acc} at row ${pi + 1}, column ${pj + 1}`);
+    place.show({ width: place.width, height: place.height, layers: () => ["", [], out] }, `X times W in codes; accumulator ${now.acc} at row ${pi + 1}, column ${pj + 1}`);
     for (const { grip, where, size, c } of grips) {
       const [x, y] = where(), code = c < m * k ? r.x.codes[c] : r.w.codes[c - m * k];
       grip.set({ x, y, value: s.values[c], min: -size, max: size, step: size / 40, text: `${number(s.values[c])}, code ${code}` });
@@ -79,16 +79,16 @@ function render(view) {
     weights.set(s.weights);
     per.set(s.per);
     fold.setAttribute("aria-pressed", s.folded === 1);
-    const sofar = now.each.slice(0, s.step).reduce((a, v) => a + v, 0), stop = (value, role, tone) => tag("span", { class: `ql-stop ${tone}` }, tag("b", {}, minus(value)), tag("small", {}, role));
-    const row = [stop(s.step < k ? sofar : now.products, "Σ x w", "ql-signal")];
-    if (now.zw) row.push(tag("em", {}, "+"), stop(now.rows, "−Zw Σx", "ql-term-row"));
-    if (s.folded) row.push(tag("em", {}, "+"), stop(now.columns + now.both, "in the bias, known before", "ql-term-column"));
+    const sofar = now.each.slice(0, s.step).reduce((a, v) => a + v, 0);
+    const row = [[s.step < k ? sofar : now.products, "Σ x w", "ql-signal"]];
+    if (now.zw) row.push("+", [now.rows, "−Zw Σx", "ql-term-row"]);
+    if (s.folded) row.push("+", [now.columns + now.both, "in the bias, known before", "ql-term-column"]);
     else {
-      row.push(tag("em", {}, "+"), stop(now.columns, "−Zx Σw", "ql-term-column"));
-      if (now.zw) row.push(tag("em", {}, "+"), stop(now.both, "K Zx Zw", "ql-term-both"));
+      row.push("+", [now.columns, "−Zx Σw", "ql-term-column"]);
+      if (now.zw) row.push("+", [now.both, "K Zx Zw", "ql-term-both"]);
     }
-    row.push(tag("em", {}, "="), stop(s.step < k ? "…" : now.acc, "accumulator", ""), tag("em", {}, "× Sx Sw →"), stop(number(now.real, 3), `float ${minus(number(now.float, 3))}`, "ql-quantized"));
-    ui.stats.replaceChildren(tag("div", { class: "ql-travel" }, ...row));
+    row.push("=", [s.step < k ? "…" : now.acc, "accumulator", ""], "× Sx Sw →", [number(now.real, 3), `float ${minus(number(now.float, 3))}`, "ql-quantized"]);
+    show(row);
     const at = Math.max(0, s.step - 1), last = s.step ? ` Last product: ${minus(r.x.codes[pi * k + at])} × ${minus(r.w.codes[pj * k + at])} = ${minus(now.each[at])}.` : "";
     const lost = r.w.codes.reduce((sum, code, c) => sum + (s.values[m * k + c] !== 0 && code === r.w.params[s.per === "channel" ? Math.floor(c / k) : 0].zero), 0);
     const shared = `${s.per === "channel" ? "Each column of W has its own scale" : "W has one scale"}, and ${lost} of its ${n * k} weights became 0.`;

@@ -1,6 +1,6 @@
 // The roofline of one layer: its weights cross the bus, its products take arithmetic, and the longer of the two binds.
-import { Plot, clamp, number } from "./explorer_parts.js";
-import { bench, board, count, handle } from "./grab_parts.js";
+import { Plot, clamp, count, number } from "./explorer_parts.js";
+import { bench, board, handle } from "./grab_parts.js";
 
 // Least seconds of a layer n x n for m rows: of the bus (GB/s), and of the arithmetic (peak, G operations a second).
 export function needs(n, m, bits, peak, bandwidth) {

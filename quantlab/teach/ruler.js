@@ -1,7 +1,7 @@
 // The ruler: a value, the marks it may land on, and what it loses on the way.
 import { chooseParams, quantizeGroups, rint } from "./explorer_arithmetic.js";
-import { button, clamp, floats, number, slider, tag, withUnit } from "./explorer_parts.js";
-import { bench, board, count, decimals, glide, handle, lineOf, minus, shares } from "./grab_parts.js";
+import { button, clamp, count, floats, kept, number, slider, tag, withUnit } from "./explorer_parts.js";
+import { bench, board, decimals, glide, handle, lineOf, minus, shares, way } from "./grab_parts.js";
 
 // The grid over [low, high], and values put on it: what choose_params and fake_quantize do.
 const over = (low, high) => ({ low: Math.fround(low), high: Math.fround(high) });
@@ -23,7 +23,7 @@ export function worstValue(low, high, bits, scheme, from, to) {
 function render(view) {
   const b = bench(view, "ql-ruler", ["value", "low", "high", "bits"], "Drag the dot, or an end of the ruler."), { ui, spec, put } = b;
   const data = floats(view.model.get("data")), { scheme, unit, name, reach, ends } = spec, paired = scheme === "symmetric";
-  const place = board(268);
+  const place = board(268), crowd = kept((low, high, bins) => shares(data, low, high, bins)), show = way(ui.stats);
   let plot, s, whole = [...reach], seen = [...reach], zoomed = false, game = null;
 
   const compute = () => {
@@ -34,7 +34,6 @@ function render(view) {
     Object.assign(s, { x: x[0], code: out.codes[0], back: out.values[0], error: out.values[0] - x[0], clipped: out.clipped === 1 });
     s.steps = Math.fround(x[0] / s.p.scale);
     s.fixed = decimals(s.p.scale);
-    s.all = putOnGrid(data, s.low, s.high, s.bits, scheme);
   };
   const around = () => { // the bin of the present value, and its neighbors' halves
     const c = s.back, half = 1.15 * s.p.scale;
@@ -78,7 +77,7 @@ function render(view) {
     compute();
     const w = place.width, h = place.height, secret = game && !game.open, base = 150, body = [172, 210];
     const p = plot = lineOf(w, h, { x: seen, label: unit ? `${name} (${unit})` : name });
-    const { edges, heights } = shares(data, ...seen, Math.min(90, Math.round(w / 8))), top = Math.max(...heights);
+    const { edges, heights } = crowd(...seen, Math.min(90, Math.round(w / 8))), top = Math.max(...heights);
     const X = (v) => clamp(p.X(v), -50, w + 50);
     const bars = [...heights].map((v, i) => (v ? `M${X(edges[i])} ${base}V${(base - (base - 40) * Math.sqrt(v / top)).toFixed(1)}H${X(edges[i + 1])}V${base}Z` : ""));
     p.add(`<path class="ql-bar ql-signal" d="${bars.join("")}"/>`);
@@ -126,14 +125,12 @@ function render(view) {
     travel(secret);
   }
   function travel(secret) {
-    const v = (t) => withUnit(t, unit), whole = rint(s.steps), arrow = (what) => tag("em", {}, `${what} →`);
-    const stop = (text, role, tone = "") => tag("span", { class: `ql-stop ${tone}` }, tag("b", {}, minus(text)), tag("small", {}, role));
-    const row = [stop(v(s.fixed(s.x)), "the value", "ql-signal"), arrow("÷ S"), stop(s.steps.toFixed(2), "in steps"), arrow("round"),
-      stop(whole, s.p.zero || s.clipped ? "whole steps" : "code")];
-    if (s.p.zero) row.push(arrow(`+ Z ${minus(s.p.zero)}`), stop(whole + s.p.zero, s.clipped ? "shifted" : "code"));
-    if (s.clipped) row.push(arrow("clip"), stop(s.code, "code"));
-    row.push(arrow("× S"), stop(v(s.fixed(s.back)), "comes back", "ql-quantized"), stop(v(s.fixed(s.error)), "error", "ql-error"));
-    ui.stats.replaceChildren(tag("div", { class: "ql-travel" }, ...(secret ? row.slice(0, 1) : row)));
+    const v = (t) => withUnit(t, unit), whole = rint(s.steps), arrow = (what) => `${what} →`;
+    const code = (before) => (s.clipped ? [`${before} → ${s.code}`, "clipped to a code"] : [s.code, "code"]);
+    const row = [[v(s.fixed(s.x)), "the value", "ql-signal"], arrow("÷ S"), [s.steps.toFixed(2), "in steps"], arrow("round"),
+      ...(s.p.zero ? [[whole, "whole steps"], arrow(`+ Z ${minus(s.p.zero)}`), code(whole + s.p.zero)] : [code(whole)])];
+    row.push(arrow("× S"), [v(s.fixed(s.back)), "comes back", "ql-quantized"], [v(s.fixed(s.error)), "error", "ql-error"]);
+    show(secret ? row.slice(0, 1) : row);
     const bound = s.clipped ? "beyond the last mark, so the code is clipped" : "inside the ruler no value loses more than S/2";
     b.say(game?.said ?? `${v(s.fixed(s.x))} takes code ${minus(s.code)} and comes back as ${v(s.fixed(s.back))}; ${bound}. S = ${v(number(s.p.scale))}.`);
   }
