@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -352,6 +353,14 @@ def test_target_is_reached_by_the_reference_and_not_by_the_plain_method(task):
     plain = ex.score(task.key, task.plain)
     assert plain.status == "wrong" and f"{task.target:g}" in plain.message
     assert ex.score(task.key, task.reference).message == ex.score(task.key, task.reference).message
+
+
+@pytest.mark.parametrize("task", TRANSFERS, ids=lambda e: e.key)
+def test_the_page_says_what_a_good_answer_reaches(task):
+    path = next(CHAPTERS.glob(f"{task.key[:2]}-*.ipynb"))
+    texts = ["".join(c["source"]) for c in json.loads(path.read_text("utf8"))["cells"]]
+    asked = next(i for i, text in enumerate(texts) if f'exercises.score("{task.key}"' in text)
+    assert re.search(rf"\b{task.target:g}\b", texts[asked - 1]), texts[asked - 1]
 
 
 @pytest.mark.parametrize("task", TRANSFERS, ids=lambda e: e.key)
