@@ -64,7 +64,12 @@ from .nn import (
     quantization_aware_train as quantization_aware_train,
     sweep as sweep,
 )
-from .export import export_c as export_c, export_onnx as export_onnx, load_onnx as load_onnx
+from .export import (
+    export_c as export_c,
+    export_onnx as export_onnx,
+    load_onnx as load_onnx,
+    silicon_circuit as silicon_circuit,
+)
 from .study import (
     PreparedData as PreparedData,
     prepare as prepare,

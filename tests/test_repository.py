@@ -451,7 +451,7 @@ CEILINGS = {
     "floor 2": 1_660,
     "nn": 1_766,
     "market": 1_303,
-    "export": 405,
+    "export": 755,
     "teach": 1_908,
     "strategies": 183,
 }

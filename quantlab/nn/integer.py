@@ -186,7 +186,7 @@ def integer_model(
     if output is not None and (output.axis is not None or output.is_binary):
         raise ValueError(f"{me}: output is {output}; expected one scale, and a code for 0")
     for i, layer in enumerate(quantized.layers):
-        _check(f"{me}: layer {i}", layer)
+        check_layer(f"{me}: layer {i}", layer)
     grids = [layer.activation for layer in quantized.layers]
     layers, step = [], np.float32(1)
     for i, (layer, after) in enumerate(zip(quantized.layers, [*grids[1:], output], strict=True)):
@@ -198,7 +198,8 @@ def integer_model(
     return IntegerModel(layers, grids[0], step, 0 if output is None else int(output.zero_point))
 
 
-def _check(where: str, layer: QuantizedLinearLayer) -> None:
+def check_layer(where: str, layer: QuantizedLinearLayer) -> None:
+    """Raise ValueError for a layer that integers alone cannot compute."""
     problem = None
     if not isinstance(layer, QuantizedLinearLayer):
         problem = f"is a {type(layer).__name__}; expected weights and inputs on integer grids"
