@@ -158,6 +158,6 @@ export async function watch(bybit, rows, options, minutes, more = async () => {}
   stop();
   return { source: [source.kind, source.name], before, wrong, last, now: x.now(), n: closed.length,
     starts: closed.map((r) => r[0]), codes: said.map((e) => e.code), said,
-    opens: count('open'), live: count('candle'), histories: count('candles'),
+    late: heard.filter((e) => e.late).length, opens: count('open'), live: count('candle'), histories: count('candles'),
     asked: x.asked, sockets: x.sockets.length, sent: x.sockets[0]?.sent, waiting: w.waiting() };
 }

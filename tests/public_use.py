@@ -1,6 +1,5 @@
 """How a reader uses the package, for mypy: tests/test_types.py checks it and never runs it."""
 
-from pathlib import Path
 from typing import Any, assert_type
 
 import numpy as np
@@ -40,8 +39,6 @@ candles = ql.synthetic_candles(500, seed=1)
 assert_type(candles, ql.Candles)
 model = ql.TradingModel((16, 8, 1), seed=0)
 assert_type(ql.post_training_quantize(model, x), QuantizedModel)
-assert_type(ql.export_c(ql.post_training_quantize(model, x), "model.h"), Path)
-assert_type(ql.load_onnx(ql.export_onnx(model, "model.onnx")), ql.TradingModel)
 
 
 def wrong_use() -> None:

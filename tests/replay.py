@@ -75,6 +75,7 @@ class Replay(replay.Replay):
         for connection in list(self.subscribers):
             connection.close_socket()
         self.begin += ms
+        self._now += ms
 
     def listen(self, connection) -> None:
         """One connection of the stream, with its fault."""
@@ -123,7 +124,11 @@ class Replay(replay.Replay):
         if fault == "drop":
             return None, {}, ""
         if fault == "unreadable":  # a block whose answer no page may read
-            return 403, {"Access-Control-Allow-Origin": "null"}, PAGES["403-html"][1]
+            return (
+                403,
+                {"Access-Control-Allow-Origin": "https://elsewhere.invalid"},
+                PAGES["403-html"][1],
+            )
         if fault == "429-told":
             shown = {"Retry-After": "20", "Access-Control-Expose-Headers": "Retry-After"}
             return 429, shown, "too many requests"

@@ -139,7 +139,7 @@ def test_what_onnx_does_not_know_is_named(tmp_path):
 def test_without_onnx_the_reader_learns_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     for call in (lambda: ql.export_onnx(TradingModel((2, 1)), "m"), lambda: ql.load_onnx("m")):
-        with pytest.raises(ImportError, match=r"onnx is missing; pip install onnx \(the extra"):
+        with pytest.raises(ImportError, match=r"pip install onnx, or 'quantlab\[silicon\]'"):
             call()
 
 

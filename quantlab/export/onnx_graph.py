@@ -32,7 +32,7 @@ def _onnx(me: str) -> ModuleType:
         import onnx
     except ImportError as error:
         raise ImportError(
-            f"{me}: the package onnx is missing; pip install onnx (the extra 'silicon' brings it)"
+            f"{me}: the package onnx is missing; pip install onnx, or 'quantlab[silicon]'"
         ) from error
     return onnx
 

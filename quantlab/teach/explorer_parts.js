@@ -22,7 +22,7 @@ export function kept(make) {
     return made;
   };
 }
-const escape = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
+export const escape = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 export const clamp = (v, low, high) => Math.min(Math.max(v, low), high);
 
 // ---- numbers: at most `digits` significant ones, a true minus, thousands separated
@@ -205,13 +205,6 @@ export function canvas(group) {
   };
 }
 
-// The width of a drawing that is folded away; print may show it without asking again.
-export function unseen(root) {
-  let around = root.parentNode;
-  while (around && !around.clientWidth) around = around.parentNode;
-  return clamp((around?.clientWidth ?? 0) - 34, 340, 720) / (root.parentNode?.children.length > 1 ? 2 : 1);
-}
-
 // ---- a panel: heading, legend, and an SVG at its true width, so that text keeps its size
 export function panel(title, legend, height = 205) {
   const picture = document.createElementNS(SVG, "g"), svg = document.createElementNS(SVG, "svg"), paint = canvas(picture);
@@ -255,7 +248,7 @@ export function panel(title, legend, height = 205) {
       drawn = plot;
     },
     // Read when the layout changed, not at each step: reading forces the browser to lay out.
-    fit() { this.width = Math.max(240, root.clientWidth || unseen(root)); },
+    fit() { this.width = Math.max(240, root.clientWidth || 340); },
   };
 }
 

@@ -1,5 +1,5 @@
 // A drawing with handles that pointer, touch and keys move; every step is drawn once.
-import { Plot, attributes, button, canvas, clamp, live, number, shell, tag, ticks, unseen, write } from "./explorer_parts.js";
+import { Plot, attributes, button, canvas, clamp, live, number, shell, tag, ticks, write } from "./explorer_parts.js";
 
 export function svgTag(name, attributes = {}, ...children) {
   const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -33,7 +33,7 @@ export function board(height, ...head) {
   const paint = canvas(picture), root = tag("figure", { class: "ql-panel" }, ...(head.length ? [tag("figcaption", {}, ...head)] : []), svg);
   const self = {
     root, svg, grips, height, width: 640,
-    fit() { self.width = Math.max(260, root.clientWidth || unseen(root)); },
+    fit() { self.width = Math.max(260, svg.parentNode.clientWidth || 340); },
     show(plot, label) {
       attributes(svg, { viewBox: `0 0 ${plot.width} ${plot.height}` });
       attributes(picture, { "aria-label": label });

@@ -1,10 +1,10 @@
 // The live model: candles close, three models decide about the next one, and each is held to it.
 import { FLOAT, cameTrue, candlesToTell, compareLogits, featureRow, forward, onGrids, pathOf, ruleDecisions, scaleRow, violent } from "./live_arithmetic.js";
-import { Plot, button, choice, clamp, count, floats, number, panel, refresher, slider, tag, withUnit } from "./explorer_parts.js";
+import { Plot, button, choice, clamp, count, escape, floats, number, panel, refresher, slider, tag, withUnit } from "./explorer_parts.js";
 import { bench, board, lineOf, minus } from "./grab_parts.js";
 import { bybit, fromFile, simulated } from "./live_sources.js";
 
-const DAY = 864e5, SPEEDS = [0.5, 1, 2, 5, 20], MOST = 5000;
+const DAY = 864e5, SPEEDS = [0.5, 1, 2, 5, 20], MOST = 5000, MOST_BYTES = 2e7;
 const NAMES = ["bits", "activations", "scheme", "granularity", "range", "weights"];
 const TITLES = { synthetic: "Simulated market", bybit: "Live Bybit", replay: "Replay of a market", file: "Your file", given: "Candles of the kernel" };
 const clock = (ms) => new Date(ms).toISOString().slice(11, 16);
@@ -67,7 +67,7 @@ function record(frame, rules, entries) {
 function render(view) {
   const calm = matchMedia("(prefers-reduced-motion: reduce)"), { model } = view, b = bench(view, "ql-livemodel", NAMES, "Take bits away."), { ui, put } = b;
   const [no, yes] = b.spec.answers, word = (z) => (z > 0 ? yes : no), shows = (name) => b.spec.panels.includes(name);
-  let spec, entries, past, source, stop = () => {}, kind, open = null, closesAt = 0, paused = false, visible = true, speed = calm.matches ? 0 : 1, whatIf = false, log = [], now = null, later = null;
+  let spec, entries, past, source, stop = () => {}, kind, open = null, closesAt = 0, paused = false, visible = true, speed = calm.matches ? 0 : 1, whatIf = false, refused = false, log = [], now = null, later = null;
 
   // ---- sources: named, never switched silently, nothing asked of a network before its button
   const words = tag("p", { class: "ql-feed", role: "status" }), ask = tag("div", { class: "ql-ask" }), bar = tag("span"), wait = tag("div", { class: "ql-wait", "aria-hidden": "true" }, tag("i", {}, bar), tag("span", {}));
@@ -92,8 +92,9 @@ function render(view) {
   function go(next) { // the old source falls silent; what it drew stays until the new one has candles
     stop();
     ask.replaceChildren();
-    source = next;
-    stop = next.start((event) => { if (source === next) hear(event); });
+    [source, refused] = [next, false];
+    stop = next.start((event) => { if (source === next && !refused) hear(event); });
+    if (refused) stop();
   }
   function hear(event) {
     if (event.kind === "open") { [open, closesAt] = [event.row, performance.now() + event.closesIn]; if (shows("candles") && now && !calm.matches && !whatIf) strip(); }
@@ -104,7 +105,7 @@ function render(view) {
     }
     if (event.kind === "candles") take(event);
     if (event.kind === "candle") {
-      settle(event.row);
+      if (!event.late) settle(event.row); // after a sleep: nothing was written in time
       past.push(event.row);
       open = null;
       b.draw();
@@ -115,8 +116,13 @@ function render(view) {
     const window = step === spec.frame.step ? spec.frame.window : Math.max(Math.round(DAY / step), 24);
     const next = record({ step, window, short: Math.max(Math.floor(window / 24), 3) }, spec.rules, entries);
     for (const row of rows.slice(-MOST - window)) next.push(row);
-    if (next.rows.length < 30) return say("fault", source.kind, `${symbol}: ${count(rows.length)} candles; a decision looks back on ${window} without a gap. Bring at least ${window + 30}. What is on screen stays.`, [" ", button("back to the simulator", home)]);
-    [past, log, open, whatIf, kind] = [next, [], null, false, source.kind];
+    if (next.rows.length < 30) {
+      refused = true; // its next candles are not those of the record
+      stop();
+      return say("fault", source.kind, `${symbol}: ${count(rows.length)} candles; a decision looks back on ${window} without a gap. Bring at least ${window + 30}. What is on screen stays.`, [" ", button("back to the simulator", home)]);
+    }
+    if (kind !== source.kind || past.symbol !== symbol) log = []; // a market that is loaded anew keeps its log
+    [past, open, whatIf, kind] = [next, null, false, source.kind];
     past.symbol = symbol;
     chosen();
     b.draw();
@@ -138,7 +144,7 @@ function render(view) {
       input.click();
     }),
   };
-  const read = async (file) => go(fromFile(await file.arrayBuffer(), file.name, { history: Infinity }));
+  const read = async (file) => go(fromFile(file.size > MOST_BYTES ? { byteLength: file.size } : await file.arrayBuffer(), file.name)); // refused unread
   const chosen = () => { for (const [name, node] of Object.entries(buttons)) node.setAttribute("aria-pressed", name === kind || (name === "bybit" && kind === "replay") || (name === "synthetic" && kind === "given")); play.hidden = fast.hidden = kind !== "synthetic"; };
   ui.root.addEventListener("dragover", (e) => { e.preventDefault(); ui.root.classList.add("ql-over"); });
   ui.root.addEventListener("dragleave", () => ui.root.classList.remove("ql-over"));
@@ -226,7 +232,7 @@ function render(view) {
     if (growing) body(growing, X(n), bad ? "ql-violent" : "ql-open");
     p.add(`<text class="ql-code" x="${X(n)}" y="232" text-anchor="middle">?</text>`);
     for (const [k, text] of ["float32", label, "came"].entries()) p.add(`<text class="ql-lane" x="2" y="${lanes[k] + 4}">${text}</text>`);
-    p.add(`<text class="ql-lane" x="2" y="22">${past.symbol}</text><text class="ql-lane" x="2" y="154">${number(candles.at(-1)[4], 6)}</text>`);
+    p.add(`<text class="ql-lane" x="2" y="22">${escape(past.symbol)}</text><text class="ql-lane" x="2" y="154">${number(candles.at(-1)[4], 6)}</text>`);
     Object.assign(p, { top: 0, bottom: h });
     stripBoard.show(p, `The last ${n} candles of ${past.symbol}, what float32 and ${label} said before each, and what came`);
   }
@@ -342,7 +348,7 @@ function render(view) {
     if (pending) rows.unshift(line(clock(due()), word(exact.z[r]), `${word(mine.z[r])} (${label})`, "?", "written, not closed"));
     const key = `${label} ${s.scheme} ${s.granularity} ${s.range} ${s.weights}`, same = log.filter((e) => e.key === key);
     const v = same.length ? compareLogits(same.map((e) => e.exact), same.map((e) => e.mine), same.map((e) => e.came), same.map((e) => e.rule)) : null;
-    const head = tag("p", {}, v ? `Since you came, ${count(v.scored)} decisions at this setting: ${v.agreement.toFixed(1)} % as float32, ${v.helped} flips helped, ${v.hurt} hurt, ${signed(v.change[0], 1)}${ends(v.change)} points.` : "No candle has closed yet at this setting.");
+    const head = tag("p", {}, v ? `Since you came, ${count(v.scored)} decision${v.scored === 1 ? "" : "s"} at this setting: ${v.agreement.toFixed(1)} % as float32, ${v.helped} flips helped, ${v.hurt} hurt, ${signed(v.change[0], 1)}${ends(v.change)} points.` : "No candle has closed yet at this setting.");
     written.replaceChildren(tag("table", {}, tag("caption", {}, "Written before the candle closes, scored after"), tag("thead", {}, tag("tr", {}, ...["candle", "float32", "yours", "came", ""].map((t) => tag("th", { scope: "col" }, t)))), tag("tbody", {}, ...rows)), head);
   }
   // The countdown stands apart: it moves without a drawing.

@@ -10,7 +10,8 @@
 //   { kind: "candles", rows, symbol, interval, step, source: { kind, name, note } }
 //       closed candles, oldest first; replaces what was there. A row is
 //       [start in ms, open, high, low, close, volume, turnover].
-//   { kind: "candle", row }          newly closed, later than all before
+//   { kind: "candle", row, late? }   newly closed, later than all before; late: the one before it
+//       came only after this one had closed, so nobody can have decided about it in time
 //   { kind: "open", row, closesIn }  the growing candle, and real ms until it closes
 //   { kind: "status", level, code, text, retryInSeconds?, final? }
 //       level ok, busy, warn or fault; final: the source stopped by itself, start(on) tries again
@@ -248,8 +249,8 @@ function feedGrown([start, open, high, low, close, volume, turnover], share) {
 // ---- the simulator: candles that Python made, then the same law (quantlab.market.synthetic) without end
 export function simulated({ first, step = 300000, interval = "5", columns, seed = 7, history = 1000, ticks = 10, pace = () => 1000 }, env = {}) {
   const name = `simulator seed ${seed}`, { open, high, low, close, volume } = columns;
-  const grid = (v) => Math.round(v * ticks) / ticks; // a price that traveled as float32 is on its grid again
-  const made = Array.from(open, (_, i) => [first + i * step, grid(open[i]), grid(high[i]), grid(low[i]), grid(close[i]), volume[i], NaN]);
+  const grid = (v) => Math.round(v * ticks) / ticks; // a price that traveled as float32 is on its grid again, and so is a volume
+  const made = Array.from(open, (_, i) => [first + i * step, grid(open[i]), grid(high[i]), grid(low[i]), grid(close[i]), Math.round(volume[i] * 1000) / 1000, NaN]);
   return {
     kind: "synthetic", name,
     start(on) {
@@ -353,7 +354,7 @@ function feedLive(market, on, env) {
   const { symbol, interval, category, host } = market, step = feedNext(0, interval), topic = `kline.${interval}.${symbol}`;
   const timers = new Set();
   let over = false, abort = null, socket = null, heard = 0, opened = 0, losses = 0, retrying = false, spoiled = 0;
-  let last = null, offset = 0, clocked = false, busy = false, due = 0, lateness = 0, polling = false, ticked = env.now(), asked = -Infinity;
+  let last = null, seen = 0, offset = 0, clocked = false, busy = false, due = 0, lateness = 0, polling = false, ticked = env.now(), asked = -Infinity;
 
   const later = (ms, f) => {
     const id = env.setTimeout(() => { timers.delete(id); if (!over) f(); }, ms);
@@ -482,14 +483,16 @@ function feedLive(market, on, env) {
   // -- candles
   function settle(row) {
     last = row;
+    seen = clock();
     lateness = 0;
     due = feedNext(feedNext(row[0], interval), interval) + (socket && opened ? 8000 : 1500);
   }
   function accept(row) {
     const expected = feedNext(last[0], interval);
     if (row[0] !== expected) say("warn", "gap", feedGaps([[expected, row[0]]], interval));
+    const late = seen >= feedNext(row[0], interval);
     settle(row);
-    on({ kind: "candle", row });
+    on({ kind: "candle", row, ...(late ? { late } : {}) });
   }
   function grow(row) {
     const closes = feedNext(row[0], interval);

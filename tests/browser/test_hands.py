@@ -205,5 +205,3 @@ def test_paper_holds_explorers_whole(browser, address):
             assert svg.get_attribute("viewBox") and box["width"] <= outer
         color = "getComputedStyle(document.querySelector('.ql')).color"
         assert page.evaluate(color) == "rgb(36, 41, 47)"
-        blue = "getComputedStyle(document.querySelector('.ql')).getPropertyValue('--ql-error')"
-        assert page.evaluate(blue).strip() == "#0072B2", "dark colors on white paper"

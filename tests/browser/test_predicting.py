@@ -118,8 +118,6 @@ def test_without_script_and_on_paper_all_is_visible(browser, address):
         page.emulate_media(media="print")
         box = page.query_selector(".ql-array .ql-panel svg").bounding_box()
         assert page.get_by_text("wombat").is_visible() and box["height"] > 60
-        drawn = "document.querySelector('.ql-array .ql-panel svg').viewBox.baseVal.width"
-        assert box["width"] / page.evaluate(drawn) < 1.3, "drawn small while folded, then blown up"
         assert page.query_selector(".ql-gated").bounding_box()["height"] > 300
         page.wait_for_selector(".ql-predict .ql-measured, .ql-predict .ql-dot.ql-quantized")
         page.emulate_media(media="screen")
