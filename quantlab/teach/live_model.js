@@ -70,19 +70,19 @@ function render(view) {
   let spec, entries, past, source, stop = () => {}, kind, open = null, closesAt = 0, paused = false, visible = true, speed = calm.matches ? 0 : 1, whatIf = false, refused = false, log = [], now = null, later = null;
 
   // ---- sources: named, never switched silently, nothing asked of a network before its button
-  const words = tag("p", { class: "ql-feed", role: "status" }), ask = tag("div", { class: "ql-ask" }), bar = tag("span"), wait = tag("div", { class: "ql-wait", "aria-hidden": "true" }, tag("i", {}, bar), tag("span", {}));
+  const words = tag("p", { class: "ql-feed", role: "status" }), ask = tag("div", { class: "ql-ask" }), bar = tag("span"), wait = tag("div", { class: "ql-wait" }, tag("i", {}, bar), tag("span", { "aria-hidden": "true" }));
   const say = (level, of, text, more = []) => {
     words.className = `ql-feed ql-${level}`;
     words.replaceChildren(tag("b", {}, TITLES[of]), `: ${text}`, ...more);
   };
   function prepared() {
-    const table = new Float64Array(floats(model.get("candles")).buffer), rows = [];
-    for (let i = 0; i < table.length; i += 6) rows.push([...table.subarray(i, i + 6)]);
-    const { symbol, interval, words: name } = spec.source, { step } = spec.frame;
-    if (spec.source.kind === "synthetic") {
-      const column = (k) => rows.map((r) => r[k]);
-      return simulated({ first: rows[0][0], step, interval, columns: { open: column(1), high: column(2), low: column(3), close: column(4), volume: column(5) }, history: rows.length, pace: () => (paused || whatIf || !visible ? Infinity : 1000 / SPEEDS[speed]) });
+    const { kind: made, symbol, interval, first, words: name } = spec.source, { step } = spec.frame, given = floats(model.get("candles"));
+    if (made === "synthetic") {
+      const n = given.length / 5, [open, high, low, close, volume] = [0, 1, 2, 3, 4].map((k) => given.subarray(k * n, (k + 1) * n));
+      return simulated({ first, step, interval, columns: { open, high, low, close, volume }, history: n, pace: () => (paused || whatIf || !visible ? Infinity : 1000 / SPEEDS[speed]) });
     }
+    const table = new Float64Array(given.buffer), rows = [];
+    for (let i = 0; i < table.length; i += 6) rows.push([...table.subarray(i, i + 6)]);
     return { kind: "given", name, start(on) {
       on({ kind: "candles", rows, symbol, interval, step, source: { kind: "given", name } });
       on({ kind: "status", level: "ok", code: "ok", text: name });
@@ -97,7 +97,7 @@ function render(view) {
     if (refused) stop();
   }
   function hear(event) {
-    if (event.kind === "open") { [open, closesAt] = [event.row, performance.now() + event.closesIn]; if (shows("candles") && now && !calm.matches && !whatIf) strip(); }
+    if (event.kind === "open") { [open, closesAt] = [event.row, performance.now() + event.closesIn]; if (now && !calm.matches && !whatIf) strip(); }
     if (event.kind === "status") {
       if (event.code === "generated") return; // the line above says already that this page draws them
       const { text, level, retryInSeconds: wait, final } = event, still = kind && kind !== source.kind && level === "fault" ? ` Drawn is still: ${TITLES[kind].toLowerCase()}.` : "";
@@ -157,7 +157,8 @@ function render(view) {
   const fast = button("", () => { speed = (speed + 1) % SPEEDS.length; pace(); });
   const pace = () => { fast.textContent = `${SPEEDS[speed]} candle${SPEEDS[speed] === 1 ? "" : "s"} a second`; };
   pace();
-  ui.controls.before(tag("div", { class: "ql-source" }, tag("div", { class: "ql-buttons" }, ...Object.values(buttons), play, fast), words, ask));
+  ui.controls.before(tag("div", { class: "ql-source" }, tag("div", { class: "ql-buttons" }, ...Object.values(buttons)), words, ask));
+  wait.prepend(play, fast);
 
   // ---- controls
   const W = (s, per = "") => `W${s.bits}${s.activations === FLOAT ? "" : `A${s.activations}`}${per}`;
@@ -175,7 +176,7 @@ function render(view) {
   // ---- the drawings
   const stripBoard = board(246, tag("b", {}, "Asked before it, held against what came"), tag("span", { class: "ql-key ql-square" }, yes), tag("span", { class: "ql-key ql-hollow" }, no), tag("span", { class: "ql-key ql-flips" }, "they disagree")), nextBoard = board(214, tag("b", {}, "The next candle")), gridBoard = board(150, tag("b", {}, "Inputs on their grids"));
   const snrPanel = panel("SNR of the logits", [["ql-quantized", "every width"]], 190), hitPanel = panel("Right decisions", [["ql-quantized", "every width"], ["ql-band", "95 %"], ["ql-reference", "float32"], ["ql-law", "rule"], ["ql-ghost", "majority"]], 190);
-  const boards = [...(shows("candles") ? [stripBoard] : []), ...(shows("decision") ? [nextBoard] : []), ...(shows("curve") ? [snrPanel, hitPanel] : []), ...(shows("grids") ? [gridBoard] : [])];
+  const boards = [stripBoard, ...(shows("decision") ? [nextBoard] : []), ...(shows("curve") ? [snrPanel, hitPanel] : []), ...(shows("grids") ? [gridBoard] : [])];
   const tiles = tag("div", { class: "ql-tiles" }), tell = tag("p", { class: "ql-tell" }), written = tag("div", { class: "ql-written" });
   ui.stats.append(tiles, tell);
   if (shows("log")) ui.status.after(written);
@@ -196,7 +197,7 @@ function render(view) {
   }
   function picture() {
     now = measure();
-    if (shows("candles")) strip();
+    strip();
     if (shows("decision")) next();
     if (shows("curve")) curves();
     if (shows("grids")) grids();
@@ -353,7 +354,7 @@ function render(view) {
   }
   // The countdown stands apart: it moves without a drawing.
   function tick() {
-    const left = Math.max(0, closesAt - performance.now()), whole = source?.kind === "synthetic" ? 1000 / SPEEDS[speed] : past?.frame.step;
+    const left = Math.max(0, closesAt - performance.now()), whole = kind === "synthetic" ? 1000 / SPEEDS[speed] : past?.frame.step;
     bar.style.width = open && !whatIf ? `${clamp(100 * (1 - left / whole), 0, 100)}%` : "0";
     wait.lastChild.textContent = whatIf ? "what if: not in the log" : !open ? "" : left >= 6e4 ? `closes in ${Math.floor(left / 6e4)} min ${Math.round(left % 6e4 / 1e3)} s` : `closes in ${Math.ceil(left / 1e3)} s`;
   }
@@ -364,7 +365,7 @@ function render(view) {
   }
   begin();
   const undo = b.run(boards, picture), timer = setInterval(tick, calm.matches ? 1000 : 200);
-  if (shows("candles")) stripBoard.root.after(wait);
+  stripBoard.root.after(wait);
   const sight = new IntersectionObserver(([e]) => { visible = e.isIntersecting; });
   sight.observe(ui.root);
   model.on("change:candles", begin);

@@ -37,7 +37,7 @@ WORDS = {"usual": ("unusual", "usual"), "range": ("narrow", "wide"), "direction"
 COLUMNS = ("open", "high", "low", "close", "volume")
 WIDTHS = (8, 6, 4, 3, 2, 1)  # lines of the report
 CONTROLS = ("bits", "activations", "scheme", "granularity", "range", "weights")
-PANELS = ("candles", "decision", "curve", "grids", "log")
+PANELS = ("decision", "curve", "grids", "log")
 
 
 class LiveModel(_Object):
@@ -54,10 +54,10 @@ class LiveModel(_Object):
     (model, data) in `models` brings its own, as another scaling needs. candles: Candles, of which
     the last `rows` decisions are shown. bits 1 to 16; activations 2 to 16, or 17 for float32;
     scheme; granularity "tensor", "channel" or "group" (runs of 8 weights); range "min-max" or
-    "percentile" of the training rows: where the controls start. panels: some of "candles",
-    "decision", "curve", "grids", "log"; controls: some of the six; symbols: what a click may ask
-    the market for. refresh: a callable that returns new (models, data, candles); its button needs
-    a kernel. Traits of the six controls follow the hand.
+    "percentile" of the training rows: where the controls start. panels: what stands under the
+    candles, some of "decision", "curve", "grids", "log"; controls: some of the six; symbols: what
+    a click may ask the market for. refresh: a callable that returns new (models, data, candles);
+    its button needs a kernel. Traits of the six controls follow the hand.
     Raises ValueError for models that do not fit the data, too few candles and unknown names.
     Taught in chapter 17.
 
@@ -176,8 +176,12 @@ class LiveModel(_Object):
         }
         nets = [net for m, r, _ in self._entries.values() for net in ([m] if m is r else [m, r])]
         packed = np.concatenate([a.ravel() for net in nets for pair in net._pairs() for a in pair])
-        columns = (getattr(self._shown, name) for name in ("start", *COLUMNS))
-        table = np.stack([*columns], axis=1).astype(np.float64)
+        columns = np.stack([getattr(self._shown, name) for name in COLUMNS])
+        if candles.source.kind == "synthetic":  # no gaps, prices on a grid that float32 can carry
+            spec["source"]["first"] = int(self._shown.start[0])
+            table = columns.astype(np.float32)
+        else:
+            table = np.stack([self._shown.start, *columns], axis=1).astype(np.float64)
         return {"spec": spec, "data": packed.tobytes(), "candles": table.tobytes(), **start}
 
     def quantized(self, bits: int | None = None) -> QuantizedModel:

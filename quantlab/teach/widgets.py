@@ -37,11 +37,11 @@ _MOST_VALUES = 100_000  # a page stays under its size, a redraw near its frame
 def _module(*names: str) -> str:
     """One ES module from several files, whose seams are marked: a page carries each file once.
 
-    Imports between the files and whole-line comments are dropped; only the last file exports.
+    Imports between the files, whole-line comments and indents are dropped; only the last exports.
     """
     *shared, last = ((_HERE / name).read_text("utf-8") for name in names)
     shared = [re.sub(r"^export (default )?", "", text, flags=re.M) for text in shared]
-    return re.sub(r"^(import| *//) .*\n", "", "/*seam*/\n".join([*shared, last]), flags=re.M)
+    return re.sub(r"^(import| *//) .*\n|^ +", "", "/*seam*/\n".join([*shared, last]), flags=re.M)
 
 
 class _Explorer(anywidget.AnyWidget):
