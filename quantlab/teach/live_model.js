@@ -53,7 +53,7 @@ function record(frame, rules, entries) {
       const key = `${entry} ${NAMES.slice(0, 5).map((n) => (n === "range" && setting.activations === FLOAT ? "" : setting[n])).join()}`;
       if (!twins.has(key)) {
         if (!wanted) return null;
-        if (twins.size > 2000) twins.clear();
+        if (twins.size > 6000) twins.clear();
         twins.set(key, { ...onGrids(entries[entry][setting.own ?? "weights"], setting), z: [] });
       }
       const twin = twins.get(key), from = twin.z.length;
@@ -185,15 +185,15 @@ function render(view) {
     const s = b.state(), entry = spec.choices.weights.indexOf(s.weights), exact = past.twin(entry, { own: "reference", bits: FLOAT, activations: FLOAT });
     const mine = past.twin(entry, s), eight = past.twin(entry, { ...s, bits: 8, activations: 8, scheme: "symmetric", granularity: "channel" });
     const compared = (twin) => compareLogits(exact.z, twin.z, past.truth, past.rule);
-    // All widths; those that are new and do not fit into this frame come in the next ones.
-    const until = performance.now() + 6, sweep = Array.from({ length: 16 }, (_, i) => {
+    // All widths; while a hand moves, those that are new and do not fit into this frame come in the next ones.
+    const until = now?.past === past ? performance.now() + 6 : Infinity, sweep = Array.from({ length: 16 }, (_, i) => {
       const twin = past.twin(entry, { ...s, bits: i + 1 }, i + 1 === s.bits || performance.now() < until);
       return twin && compared(twin);
     });
     if (sweep.includes(null) && !later) later = requestAnimationFrame(() => { later = null; b.draw(); });
     const bad = whatIf ? violent(past.candles, past.frame.step) : null, row = bad ? past.row([...past.candles.slice(-past.frame.window), bad], past.frame.window) : past.rows.at(-1);
     const x = row?.scaled[entry], own = entries[entry].own ? past.twin(entry, { bits: FLOAT, activations: FLOAT }) : exact;
-    return { s, entry, exact, mine, eight, sweep, bad, x, value: sweep[s.bits - 1], path: x && pathOf(exact, own, mine.layers, x), eightLogit: x && forward(eight.layers, x).logits[0], label: W(s) };
+    return { s, past, entry, exact, mine, eight, sweep, bad, x, value: sweep[s.bits - 1], path: x && pathOf(exact, own, mine.layers, x), eightLogit: x && forward(eight.layers, x).logits[0], label: W(s) };
   }
   function picture() {
     now = measure();
