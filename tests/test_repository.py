@@ -452,7 +452,7 @@ CEILINGS = {
     "nn": 1_766,
     "market": 1_303,
     "export": 755,
-    "teach": 1_912,
+    "teach": 1_980,
     "strategies": 183,
 }
 

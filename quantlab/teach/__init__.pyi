@@ -27,3 +27,4 @@ from .predict import Predict as Predict
 from .progress import progress as progress
 from .quiz import Quiz as Quiz
 from .claims import ledger as ledger, record as record
+from .guide import Guide as Guide

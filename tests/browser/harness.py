@@ -175,7 +175,8 @@ DRAWN = """() => {
   const views = document.querySelectorAll(
     'script[type="application/vnd.jupyter.widget-view+json"]').length;
   const all = [...document.querySelectorAll('.ql')];
-  return all.length >= views && all.every((q) => q.querySelector('.ql-panel svg > *, .ql-choices'));
+  const drawn = '.ql-panel svg > *, .ql-choices, .ql-guide dl';
+  return all.length >= views && all.every((q) => q.querySelector(drawn));
 }"""
 
 # What a reader sees of one explorer, apart from its controls: the drawings and the numbers.
