@@ -281,3 +281,24 @@ def test_refuses_and_reports(trained):
     told = LiveModel(model, data, candles, rows=300).report().splitlines()
     assert len(told) == 8 and told[2].startswith("8 bits: ") and "next " in told[-1]
     assert set(RANGES) == {"min-max", "percentile"}
+
+
+def test_a_refresh_tells_its_progress_and_loses_nothing(trained):
+    candles, data, model = trained
+
+    def anew():
+        yield 0.5, "halfway"
+        return model, data, ql.synthetic_candles(given["n"], seed=9)
+
+    given, heard = {"n": 2000}, []
+    live = LiveModel(model, data, candles, rows=300, refresh=anew)
+    live.send = lambda message, buffers=None: heard.append(message)
+    before = live.candles
+    live._hear(live, {"type": "refresh"}, [])
+    assert heard == [{"type": "progress", "share": 0.5, "text": "halfway"}, {"type": "done"}]
+    kept = live.candles
+    assert kept != before and len(live.inputs()) == 300
+    given["n"] = 200  # too few: what stands stays, in the page and here
+    live._hear(live, {"type": "refresh"}, [])
+    assert heard[-1]["type"] == "error" and "need 338" in heard[-1]["text"]
+    assert live.candles == kept and len(live.inputs()) == 300

@@ -333,9 +333,11 @@ export function refresher(model, place) {
     say.textContent = "";
     model.send({ type: "refresh" });
   });
-  const say = tag("span", { class: "ql-say", role: "alert" });
+  const say = tag("span", { class: "ql-say", role: "alert" }), bar = tag("progress", { max: 1, hidden: "", "aria-label": "measured so far" });
   const hear = (message) => {
-    if (message.type === "alive" && !press.isConnected) place.append(press, say);
+    if (message.type === "alive" && !press.isConnected) place.append(press, bar, say);
+    bar.hidden = message.type !== "progress";
+    if (message.type === "progress") [bar.value, say.textContent] = [message.share, message.text];
     if (message.type !== "done" && message.type !== "error") return;
     press.disabled = false;
     press.textContent = "measure again";

@@ -56,8 +56,9 @@ class LiveModel(_Object):
     scheme; granularity "tensor", "channel" or "group" (runs of 8 weights); range "min-max" or
     "percentile" of the training rows: where the controls start. panels: what stands under the
     candles, some of "decision", "curve", "grids", "log"; controls: some of the six; symbols: what
-    a click may ask the market for. refresh: a callable that returns new (models, data, candles);
-    its button needs a kernel. Traits of the six controls follow the hand.
+    a click may ask the market for. refresh: a callable that returns new (models, data, candles),
+    or a generator that yields (share done, words) on its way; its button needs a kernel. Traits
+    of the six controls follow the hand.
     Raises ValueError for models that do not fit the data, too few candles and unknown names.
     Taught in chapter 17.
 
@@ -127,22 +128,21 @@ class LiveModel(_Object):
         """Every trait, for these models and candles."""
         if not isinstance(models, Mapping):
             models = {"as trained": models}
-        self._entries = {str(name): _entry(name, given, data) for name, given in models.items()}
-        self._target = data.target
+        entries = {str(name): _entry(name, given, data) for name, given in models.items()}
         window = data.features.window
-        self._shown = candles[-(self._rows + window - 1) :]
-        if len(self._shown) < window + 50:
+        shown = candles[-(self._rows + window - 1) :]
+        if len(shown) < window + 50:
             raise ValueError(
                 f"LiveModel: {len(candles):,} candles came; a window of {window} and 50 decisions "
                 f"need {window + 50:,}"
             )
         _, score = rule_and_score(data.target, data.features.x[data.train.rows])
-        sizes = next(iter(self._entries.values()))[1].sizes
+        sizes = next(iter(entries.values()))[1].sizes
         ragged = any(n % min(BLOCK, n) for n in sizes[:-1])
-        start = self._begin | {"weights": next(iter(self._entries))}
+        start = self._begin | {"weights": next(iter(entries))}
         spec = {
             "title": "Live model: float32 against your bits, candle by candle",
-            "entries": [_travels(name, *entry) for name, entry in self._entries.items()],
+            "entries": [_travels(name, *entry) for name, entry in entries.items()],
             "sizes": sizes,
             "answers": WORDS[data.target],
             "frame": {
@@ -168,20 +168,21 @@ class LiveModel(_Object):
                 "scheme": ["symmetric", "asymmetric"],
                 "granularity": [*GRANULARITIES[: 2 if ragged else 3]],
                 "range": [*RANGES],
-                "weights": [*self._entries],
+                "weights": [*entries],
             },
             "start": start,
             "refresh": self._refresh is not None,
             **self._words,
         }
-        nets = [net for m, r, _ in self._entries.values() for net in ([m] if m is r else [m, r])]
+        nets = [net for m, r, _ in entries.values() for net in ([m] if m is r else [m, r])]
         packed = np.concatenate([a.ravel() for net in nets for pair in net._pairs() for a in pair])
-        columns = np.stack([getattr(self._shown, name) for name in COLUMNS])
+        columns = np.stack([getattr(shown, name) for name in COLUMNS])
         if candles.source.kind == "synthetic":  # no gaps, prices on a grid that float32 can carry
-            spec["source"]["first"] = int(self._shown.start[0])
+            spec["source"]["first"] = int(shown.start[0])
             table = columns.astype(np.float32)
         else:
-            table = np.stack([self._shown.start, *columns], axis=1).astype(np.float64)
+            table = np.stack([shown.start, *columns], axis=1).astype(np.float64)
+        self._entries, self._shown, self._target = entries, shown, data.target
         return {"spec": spec, "data": packed.tobytes(), "candles": table.tobytes(), **start}
 
     def quantized(self, bits: int | None = None) -> QuantizedModel:

@@ -11,6 +11,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from inspect import isgenerator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -37,11 +38,13 @@ _MOST_VALUES = 100_000  # a page stays under its size, a redraw near its frame
 def _module(*names: str) -> str:
     """One ES module from several files, whose seams are marked: a page carries each file once.
 
-    Imports between the files, whole-line comments and indents are dropped; only the last exports.
+    Imports between the files, comments and indents are dropped; only the last file exports.
     """
     *shared, last = ((_HERE / name).read_text("utf-8") for name in names)
     shared = [re.sub(r"^export (default )?", "", text, flags=re.M) for text in shared]
-    return re.sub(r"^(import| *//) .*\n|^ +", "", "/*seam*/\n".join([*shared, last]), flags=re.M)
+    return re.sub(
+        r"^(import| *//) .*\n|^ +| +// .*$", "", "/*seam*/\n".join([*shared, last]), flags=re.M
+    )
 
 
 class _Explorer(anywidget.AnyWidget):
@@ -58,7 +61,8 @@ class _Explorer(anywidget.AnyWidget):
         if message.get("type") != "refresh" or self._refresh is None:
             return
         try:
-            state = self._state(*self._refresh())
+            made = self._refresh()
+            state = self._state(*(self._told(made) if isgenerator(made) else made))
         except Exception as error:  # whatever happens in the callable belongs on the page
             self.send({"type": "error", "text": f"{type(error).__name__}: {error}"})
             return
@@ -66,6 +70,15 @@ class _Explorer(anywidget.AnyWidget):
             for name, value in state.items():
                 setattr(self, name, value)
         self.send({"type": "done"})
+
+    def _told(self, steps: Any) -> Any:
+        """What a generator returns; on its way it yields (share done, words) for the bar."""
+        while True:
+            try:
+                share, words = next(steps)
+            except StopIteration as end:
+                return end.value
+            self.send({"type": "progress", "share": share, "text": words})
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
         data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
