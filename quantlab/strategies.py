@@ -23,12 +23,12 @@ from quantlab.scheme import QuantizationScheme
 from quantlab.tensor import fake_quantize
 
 ROUNDED = ("raw", "signal")
-HEADROOM = 2.0  # a grid for prices reaches twice the highest price of the training candles
+HEADROOM = 4.0  # a grid for prices reaches four times the highest price of the training candles
 HEDGE, GAP, GAP_DAYS = 1.25, 0.0025, 0.5  # planted pair: log a = HEDGE log b + gap, its std, memory
-DRIFT, DRIFT_DAYS = 0.006, 15.0  # planted trend: std of the daily drift, its memory
+DRIFT, DRIFT_DAYS = 0.01, 4.0  # planted trend: std of the daily drift, its memory
 ENTER, LEAVE = 2.0, 0.5  # the pair: standard deviations at which it opens and closes
-FAST, SLOW = 3.0, 15.0  # the trend: memories of the two averages, in days
-LOT, LEAN = 0.1, 0.5  # market making: share of the limit per trade, how far full inventory leans
+FAST, SLOW = 1.0, 6.0  # the trend: memories of the two averages, in days
+LOT, LEAN = 0.1, 1.0  # market making: limit's share in a trade, ranges a full inventory leans
 FLOW, REACH = 0.25, 0.0008  # uninformed orders a candle and side, and how far they pay
 
 
@@ -61,7 +61,7 @@ def in_format(x: np.ndarray, form: str, seen: np.ndarray, signed: bool = True) -
 def planted_market(candles: Candles, seed: int = 0, assets: int = 16) -> dict[str, np.ndarray]:
     """Close prices built around any candles, with what each strategy lives on planted.
 
-    "trend" (n,): the candles plus a drift that turns every few weeks. "pair" (2, n): the candles,
+    "trend" (n,): the candles plus a drift that turns every few days. "pair" (2, n): the candles,
     and a second asset from which they are HEDGE times away, up to a gap that closes in half a day.
     "assets" (assets, n): the candles as the common factor, four sectors, noise of its own for
     each; the volatilities lie a factor of 8 apart.
@@ -261,13 +261,13 @@ def make_market(
     form: str = "FP32",
     rounded: str = "signal",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Quote both sides of each close; (profit, turnover, inventory), each (markets, n - 1).
+    """Quote both sides of each close from candle `train` on; (profit, turnover, inventory).
 
-    The quotes stand fee + REACH plus half of the forecast range away from the close, and lean by
-    LEAN of it against the inventory, which stays within 1. A quote trades a LOT if the next
-    candle crosses it, or if an uninformed order pays it: orders (markets, 2, n), uniform on
-    [0, 1), is below FLOW exp(-distance / REACH). rounded "raw": the two quoted prices go
-    through the format; "signal": their two distances from the close.
+    Each is (markets, n - 1), and zero before. The quotes stand fee + REACH plus half of the
+    forecast range away from the close, and lean by LEAN of it against the inventory, which stays
+    within 1. A quote trades a LOT if the next candle crosses it, or if an uninformed order pays
+    it: orders (markets, 2, n), uniform on [0, 1), is below FLOW exp(-distance / REACH). rounded
+    "raw": the two quoted prices go through the format; "signal": their distances from the close.
     Raises ValueError as `in_format`, or if markets differ in length.
     Source: Avellaneda and Stoikov 2008, for orders and leaning quotes. Taught in chapter 14.
     """
@@ -288,7 +288,7 @@ def make_market(
     move = np.diff(mid, axis=1) / mid[:, :-1]
     profit, turnover, held = (np.zeros(move.shape) for _ in range(3))
     inventory = np.zeros(len(markets))
-    for t in range(move.shape[1]):
+    for t in range(train - 1, move.shape[1]):
         lean, now = LEAN * spread[:, t] * inventory, mid[:, t]
         away = [np.maximum(width[:, t] + lean, 0), np.maximum(width[:, t] - lean, 0)]
         if early:

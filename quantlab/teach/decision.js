@@ -69,7 +69,7 @@ function render(view) {
     if (s.bits !== aimed) aim(s.bits);
     const q = quantized.get(s.bits), w = place.width, h = place.height, t = Math.fround(s.threshold);
     now = compare(float, q, t, { targets, gains, fee: s.fee });
-    const flipped = new Set(now.flips), p = plot = new Plot(w, h, { x: [low, high], y: [low, high], xlabel: "logit in float32", ylabel: `logit at ${s.bits} ${s.bits === 1 ? "bit" : "bits"}` });
+    const flipped = new Set(now.flips), p = plot = new Plot(w, h, { x: [low, high], y: [low, high], xlabel: `${spec.name} in float32`, ylabel: `${spec.name} at ${s.bits} ${s.bits === 1 ? "bit" : "bits"}` });
     const [cx, cy] = [p.X(t), p.Y(t)];
     for (const [x, y, width, height] of [[p.left, p.top, cx - p.left, cy - p.top], [cx, cy, p.right - cx, p.bottom - cy]]) {
       p.add(`<rect class="ql-flip-side" x="${x}" y="${y}" width="${Math.max(0, width)}" height="${Math.max(0, height)}"/>`);
@@ -78,7 +78,7 @@ function render(view) {
     const marked = now.flips.map(dotAt).join("");
     p.add(`<path class="ql-points" d="${cloud(shown, w)}"/>`, `<path class="ql-points ql-flipped-edge" d="${marked}"/>`, `<path class="ql-points ql-flipped" d="${marked}"/>`);
     p.note(p.left + 8, p.top + 36, `was ${no}, now ${yes}`).note(p.right - 6, p.bottom - 8, `was ${yes}, now ${no}`, "end");
-    place.show(p, `${count(n)} rows, float logit against the logit at ${s.bits} bits; ${count(now.flips.length)} changed sides`);
+    place.show(p, `${count(n)} rows, float ${spec.name} against the ${spec.name} at ${s.bits} bits; ${count(now.flips.length)} changed sides`);
     cut.set({ x: cx, y: p.bottom, value: s.threshold, min: low, max: high, step: (high - low) / 200, text: number(s.threshold) });
     const [px, py] = screen(s.picked), say = (v) => (v > t ? yes : no);
     ring.set({ x: px, y: py, value: rank[s.picked], min: 0, max: n - 1, step: 1,

@@ -283,7 +283,8 @@ class Decision(_Object):
     features and both answers. logits: (n,) of the float model, at most 5,000 rows. quantized:
     {bits: (n,)}, the logits of the same rows at each bit width. features: (n, f) and names (f,),
     shown as they are; targets: (n,) bool, the truth. gains: (n,), what a yes earns before the
-    fee, in `unit`: adds the fee and what both models earn. answers: the words for no and yes.
+    fee, in `unit`: adds the fee and what both models earn. answers: the words for no and yes;
+    name: what is drawn, if it is not a logit.
     A logit above the threshold is a yes. Traits bits, threshold, fee and picked (a row) follow
     the hand. Raises ValueError for shapes that do not fit and bad values. Taught in chapter 6.
 
@@ -312,6 +313,7 @@ class Decision(_Object):
         bits: int | None = None,
         threshold: float = 0.0,
         answers: tuple[str, str] = ("no", "yes"),
+        name: str = "logit",
         caption: str = "",
     ) -> None:
         me = "Decision"
@@ -356,6 +358,7 @@ class Decision(_Object):
         start["picked"] = int(np.argmax(flipped * (1 + np.abs(self._float - t))))
         spec = {
             "title": "Decisions: float against quantized",
+            "name": name,
             "n": n,
             "widths": widths,
             "features": [str(f) for f in names],
@@ -392,7 +395,8 @@ class Decision(_Object):
         ax.plot(self._float[flips], q[flips], "o", color=COLORS["quantized"], label="flipped")
         ax.axhline(self.threshold, color=COLORS["law"], linewidth=0.8)
         ax.axvline(self.threshold, color=COLORS["law"], linewidth=0.8)
-        ax.set(xlim=view, ylim=view, xlabel="logit in float32", ylabel=f"logit at {self.bits} bits")
+        names = f"{self.spec['name']} in float32", f"{self.spec['name']} at {self.bits} bits"
+        ax.set(xlim=view, ylim=view, xlabel=names[0], ylabel=names[1])
         ax.legend(frameon=False, fontsize=8)
         return figure
 
