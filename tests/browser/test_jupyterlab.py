@@ -1,4 +1,4 @@
-"""The same explorers in JupyterLab, with a kernel: drawn there, and heard by Python."""
+"""All that a reader grabs, in JupyterLab with a kernel: drawn there, and heard by Python."""
 
 import json
 import os
@@ -11,12 +11,26 @@ import urllib.request
 import pytest
 from harness import SEEN
 
+OBJECTS = """t, x = ql.teach, np.random.default_rng(1).normal(size=120)
+x0 = np.array([[0.5, 1.2], [0.1, 0.9]])
+things = dict(ruler=t.Ruler(x), clip=t.Clip(x), decision=t.Decision(x, {2: x.round(), 8: x}),
+    matrix=t.Matrix(x0, x0 - 1), accumulator=t.Accumulator(abs(x), x), bits=t.Bits(x[:6], x[6:12]),
+    candle=t.Candle(ql.synthetic_candles(2000)), latent=t.Latent(0.3, value=0.8),
+    roofline=t.Roofline({'FP32': (32, 90), 'INT8': (8, 400)}, 20, batch=8),
+    predict=t.Predict('How much?', 18.0, span=(0, 50)))
+started = {k: {n: v.traits()[n].get(v) for n in v.keys} for k, v in things.items()}
+display(*things.values())"""
+MOVED = """print('moved:', *(k for k, v in things.items()
+    if any(started[k][n] != getattr(v, n) for n in v.keys)))"""
+
 CELLS = [
     "import numpy as np, quantlab as ql\n"
     "e = ql.teach.ArrayExplorer(np.random.default_rng(1).normal(size=500), bits=5)\ne",
     "g = ql.teach.GridExplorer({'bits': [2, 4]}, {'SNR': {'values': [7.0, 18.0]}}, x='bits',\n"
     "    refresh=lambda: ({'bits': [2, 4, 8]}, {'SNR': {'values': [1.0, 2, 3]}}, 'anew'))\ng",
     "print('python saw', e.bits, len(g.spec['dims'][0]['values']))",
+    OBJECTS,
+    MOVED,
 ]
 
 
@@ -77,6 +91,13 @@ def lab(tmp_path):
         log.close()
 
 
+def run_again(page, number):
+    cell = page.locator(".jp-CodeCell").nth(number)
+    cell.scroll_into_view_if_needed()
+    cell.locator(".cm-content").click()
+    page.keyboard.press("Control+Enter")
+
+
 def test_explorers_are_live_with_a_kernel(browser, lab):
     page = browser.new_page(viewport={"width": 1200, "height": 1000})
     page.set_default_timeout(60_000)
@@ -102,10 +123,30 @@ def test_explorers_are_live_with_a_kernel(browser, lab):
         button.click()
         page.wait_for_function("document.querySelector('.ql-grid input').max === '2'")
         assert "anew" in page.locator(".ql-grid .ql-note-line").text_content()
-        last = page.locator(".jp-CodeCell").last
-        last.locator(".cm-content").click()
-        page.keyboard.press("Control+Enter")
+        run_again(page, 2)
         page.wait_for_function("document.body.innerText.includes('python saw 8 3')")
+        page.wait_for_selector(".ql-predict .ql-grip svg > *", state="attached")
+        kinds = page.evaluate(
+            "[...document.querySelectorAll('.ql-grab')].map((e) => e.className.split(' ').at(-1))"
+        )
+        for kind in kinds:
+            ql = page.locator(f".{kind}").first
+            handle = ql.locator(".ql-handle").first
+            handle.scroll_into_view_if_needed()
+            before = ql.inner_html()
+            handle.focus()
+            for key in ("ArrowLeft", "ArrowLeft", "ArrowLeft", "ArrowDown"):
+                page.keyboard.press(key)
+            assert ql.inner_html() != before, f"{kind} is dead"
+            assert handle.evaluate("e => e === document.activeElement"), f"{kind}: keys were taken"
+        page.locator(".ql-grip").scroll_into_view_if_needed()
+        page.locator(".ql-grip").click()
+        page.locator(".ql-predict .ql-main").click()
+        page.wait_for_selector(".ql-predict .ql-dot.ql-quantized", state="attached")
+        run_again(page, 4)
+        page.wait_for_function("document.body.innerText.includes('moved: ruler')")
+        moved = page.locator(".jp-OutputArea-output:has-text('moved:')").last.text_content()
+        assert len(kinds) == 9 and len(moved.split()) == 11, (kinds, moved)
     finally:
         if os.environ.get("QUANTLAB_SHOT"):
             page.screenshot(path=os.environ["QUANTLAB_SHOT"])
