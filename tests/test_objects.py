@@ -143,6 +143,7 @@ REFUSED = [
     ("Matrix", {"w": np.zeros((4, 3))}, "not all zero"),
     ("Matrix", {"w": np.full((4, 3), np.nan)}, "w has 12 NaN values"),
     ("Matrix", {"per": "row"}, "per is 'row'"),
+    ("Matrix", {"x": np.ones((2, 3)), "w": np.ones((3, 2)), "per": "group"}, "per is 'group'"),
     ("Matrix", {"weights": "free"}, "weights is 'free'"),
     ("Candle", {"candles": synthetic_candles(100)}, "make 8 of 12 parts; expected 40 to 20,000"),
     ("Bits", {"a": [1.0]}, "a has 1, b 8; expected one length"),
@@ -298,7 +299,7 @@ def test_matrix_is_the_packages_integer_product(node, tmp_path):
         corner(bits=bits, weights=weights, per=per)
         for bits in range(2, 9)
         for weights in ("asymmetric", "symmetric")
-        for per in ("tensor", "channel")
+        for per in ("tensor", "channel", "group")
     ]
     cases = [
         {k: getattr(o, k) for k in ("values", "bits", "weights", "per")} | {"spec": dict(o.spec)}
@@ -311,8 +312,15 @@ def test_matrix_is_the_packages_integer_product(node, tmp_path):
         x, w = o.tensors()
         np.testing.assert_array_equal(got["x"], x.codes.ravel(), repr(o))
         np.testing.assert_array_equal(got["w"], w.codes.T.ravel(), repr(o))
-        acc = [c["acc"] for c in got["cells"]]
-        np.testing.assert_array_equal(acc, ql.quantized_matmul(x, w).ravel(), repr(o))
+        if o.per == "group":  # one sum for each half of a column
+            free = x.codes.astype(int) - x.params.zero_point
+            free, codes = (a.reshape(*s) for a, s in ((free, (3, 2, 2)), (w.codes, (2, 2, 3))))
+            zero = np.broadcast_to(w.params.zero_point, (2, 3))
+            sums = np.einsum("mgk,gkn->mng", free, codes - zero[:, None].astype(int))
+            np.testing.assert_array_equal([c["accs"] for c in got["cells"]], sums.reshape(-1, 2))
+        else:
+            acc = [c["accs"][0] for c in got["cells"]]
+            np.testing.assert_array_equal(acc, ql.quantized_matmul(x, w).ravel(), repr(o))
         real = (ql.dequantize(x).astype(np.float64) @ ql.dequantize(w).astype(np.float64)).ravel()
         np.testing.assert_allclose([c["real"] for c in got["cells"]], real, rtol=1e-4, atol=1e-5)
         if o.weights == "symmetric":

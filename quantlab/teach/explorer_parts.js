@@ -55,11 +55,10 @@ export function ticks(low, high, count) {
   return list;
 }
 
-function powers(low, high) { // ticks of a logarithmic axis
-  const list = [];
-  for (let e = Math.floor(Math.log10(low)); 10 ** e <= high; e++) list.push(10 ** e);
-  const every = Math.ceil(list.length / 6);
-  return list.filter((v, i) => v >= low && i % every === 0);
+function powers(low, high) { // ticks of a logarithmic axis: 1, 2, 5 in each decade, or fewer
+  const decades = Math.log10(high / low), among = decades <= 2.2 ? [1, 2, 5] : decades <= 3.2 ? [1, 3] : [1], every = Math.ceil(decades / 6), list = [];
+  for (let e = Math.floor(Math.log10(low)); 10 ** e <= high; e += every) list.push(...among.map((m) => +`${m}e${e}`));
+  return list.filter((v) => v >= low * 0.999 && v <= high * 1.001);
 }
 
 // ---- one plot: axes, then marks, each the text of one element
@@ -82,7 +81,7 @@ export class Plot {
         `<text x="${left - 6}" y="${py + 4}" text-anchor="end">${escape(name)}</text>`);
     }
     let free = -Infinity; // a label that would touch its neighbor is left out, its tick stays
-    for (const v of xticks ?? ticks(x[0], x[1], room)) {
+    for (const v of xticks ?? (log ? powers(...x) : ticks(x[0], x[1], room))) {
       const px = this.X(v), name = String(xname(v)), half = 3.6 * name.length, shift = Math.min(0, width - 2 - px - half);
       this.frame.push(`<line class="ql-axis" x1="${px}" x2="${px}" y1="${this.bottom}" y2="${this.bottom + 4}"/>`);
       if (px + shift - half < free) continue;

@@ -6,15 +6,23 @@ import { bench, board, handle, minus, way } from "./grab_parts.js";
 // x (m, k) on one asymmetric grid, w as columns (n, k); every accumulator as its four sums.
 export function multiply(values, { m, k, n }, bits, weights, per) {
   const all = Float32Array.from(values), x = quantizeGroups(group(all.subarray(0, m * k), m * k), bits, "asymmetric");
-  const w = quantizeGroups(group(all.subarray(m * k), per === "channel" ? k : n * k), bits, weights), zx = x.params[0].zero;
+  const length = { tensor: n * k, channel: k, group: k / 2 }[per], w = quantizeGroups(group(all.subarray(m * k), length), bits, weights), zx = x.params[0].zero;
+  const ofWeight = (c) => w.params[Math.floor(c / length)], sum = (list) => list.reduce((s, v) => s + v, 0);
   const cell = (i, j) => {
-    const p = w.params[per === "channel" ? j : 0], a = x.codes.subarray(i * k, (i + 1) * k), b = w.codes.subarray(j * k, (j + 1) * k);
-    const sum = (list) => list.reduce((s, v) => s + v, 0), products = Array.from(a, (v, t) => v * b[t]);
-    const terms = { products: sum(products), rows: -p.zero * sum(a), columns: -zx * sum(b), both: k * zx * p.zero };
-    const acc = terms.products + terms.rows + terms.columns + terms.both, float = sum(Array.from(a, (_, t) => values[i * k + t] * values[m * k + j * k + t]));
-    return { ...terms, each: products, acc, zw: p.zero, real: acc * x.params[0].scale * p.scale, float };
+    const run = Math.min(k, length), out = { products: 0, rows: 0, columns: 0, both: 0, each: [], accs: [], zw: 0, real: 0, float: 0 };
+    for (let t = 0; t < k; t += run) { // products that share a scale have one sum
+      const p = ofWeight(j * k + t), a = x.codes.subarray(i * k + t, i * k + t + run), b = w.codes.subarray(j * k + t, j * k + t + run), products = Array.from(a, (v, u) => v * b[u]);
+      const terms = { products: sum(products), rows: -p.zero * sum(a), columns: -zx * sum(b), both: run * zx * p.zero }, acc = sum(Object.values(terms));
+      for (const [name, v] of Object.entries(terms)) out[name] += v;
+      out.each.push(...products);
+      out.accs.push(acc);
+      out.zw ||= p.zero;
+      out.real += acc * x.params[0].scale * p.scale;
+      out.float += sum(Array.from(a, (_, u) => values[i * k + t + u] * values[m * k + j * k + t + u]));
+    }
+    return { ...out, acc: out.accs.join(" | ") };
   };
-  return { x, w, zx, cells: Array.from({ length: m * n }, (_, c) => cell(Math.floor(c / n), c % n)) };
+  return { x, w, zx, length, ofWeight, cells: Array.from({ length: m * n }, (_, c) => cell(Math.floor(c / n), c % n)) };
 }
 
 function render(view) {
@@ -22,7 +30,7 @@ function render(view) {
   const { m, k, n, reach } = spec, place = board(26 * (m + k) + 72), tall = 26, show = way(ui.stats);
   const bits = slider("bits", { min: 2, max: 8, step: 1 }, (v) => put({ bits: v })), step = slider("products so far", { min: 0, max: k, step: 1 }, (v) => put({ step: v }));
   const weights = choice("zero point of W", [["asymmetric", "free"], ["symmetric", "0"]], (v) => put({ weights: v }));
-  const per = choice("one scale of W per", [["tensor", "matrix"], ["channel", "column"]], (v) => put({ per: v }));
+  const per = choice("one scale of W per", [["tensor", "matrix"], ["channel", "column"], ...(k % 2 ? [] : [["group", "half column"]])], (v) => put({ per: v }));
   const fold = tag("button", { type: "button" }, "fold what is known before");
   fold.addEventListener("click", () => put({ folded: 1 - view.model.get("folded") }));
   ui.controls.append(bits.root, step.root, weights.root, per.root, tag("div", { class: "ql-buttons" }, fold, b.again()));
@@ -57,16 +65,16 @@ function render(view) {
     const box = (x, y, cls) => `<rect class="ql-cell ${cls}" x="${x - side / 2 + 1}" y="${y - tall / 2 + 1}" width="${side - 2}" height="${tall - 2}" rx="3"/>`;
     const out = [], area = ([x0, y0], [x1, y1], cls) => out.push(`<rect class="ql-area ${cls}" x="${x0 - side / 2 - 2}" y="${y0 - tall / 2 - 2}" width="${x1 - x0 + side + 4}" height="${y1 - y0 + tall + 4}" rx="6"/>`);
     area(xAt(0, 0), xAt(m - 1, k - 1), "ql-scale-0");
-    if (s.per === "channel") for (let j = 0; j < n; j++) area(wAt(0, j), wAt(k - 1, j), `ql-scale-${1 + j % 3}`);
-    else area(wAt(0, 0), wAt(k - 1, n - 1), "ql-scale-1");
+    if (s.per === "tensor") area(wAt(0, 0), wAt(k - 1, n - 1), "ql-scale-1");
+    else for (let c = 0, g = 0; c < n * k; c += r.length, g++) area(wAt(c % k, Math.floor(c / k)), wAt(c % k + r.length - 1, Math.floor(c / k)), `ql-scale-${1 + g % 3}`);
     for (let i = 0; i < m; i++) for (let t = 0; t < k; t++) out.push(box(...xAt(i, t), i === pi ? (t < s.step ? "ql-on" : "ql-next") : ""), text(...xAt(i, t), r.x.codes[i * k + t]));
     for (let j = 0; j < n; j++) for (let t = 0; t < k; t++) out.push(box(...wAt(t, j), j === pj ? (t < s.step ? "ql-on" : "ql-next") : ""), text(...wAt(t, j), r.w.codes[j * k + t]));
-    r.cells.forEach((cell, c) => { const [x, y] = outAt(Math.floor(c / n), c % n); out.push(box(x, y, "ql-result"), text(x, y, cell.acc, c === picked ? "ql-code ql-chosen" : "ql-code")); });
+    r.cells.forEach((cell, c) => { const [x, y] = outAt(Math.floor(c / n), c % n); out.push(box(x, y, "ql-result"), text(x, y, s.per === "group" ? number(cell.real, 2) : cell.acc, c === picked ? "ql-code ql-chosen" : "ql-code")); });
     const [xl, yl] = xAt(0, 0), scales = r.w.params.map((p) => p.scale);
     const name = (x, y, words) => out.push(`<text class="ql-label" x="${x}" y="${y}">${words}</text>`);
     name(xl - side / 2, yl - tall / 2 - 26, `X: S ${number(r.x.params[0].scale, 2)}`);
     name(xl - side / 2, yl - tall / 2 - 10, `Z ${minus(r.zx)}`);
-    name(wAt(0, 0)[0] - side / 2, 14, `W: S ${s.per === "channel" ? "by column" : number(scales[0], 2)}, Z ${minus(r.w.params.map((p) => p.zero).join(", "))}`);
+    name(wAt(0, 0)[0] - side / 2, 14, `W: S ${scales.length > 1 ? `${scales.length} of them` : number(scales[0], 2)}, Z ${scales.length > n ? (now.zw ? "for each" : "0") : minus(r.w.params.map((p) => p.zero).join(", "))}`);
     place.show({ width: place.width, height: place.height, layers: () => ["", [], out] }, `X times W in codes; accumulator ${now.acc} at row ${pi + 1}, column ${pj + 1}`);
     for (const { grip, where, size, c } of grips) {
       const [x, y] = where(), code = c < m * k ? r.x.codes[c] : r.w.codes[c - m * k];
@@ -88,11 +96,12 @@ function render(view) {
       if (now.zw) row.push("+", [now.both, "K Zx Zw", "ql-term-both"]);
     }
     row.push("=", [s.step < k ? "…" : now.acc, "accumulator", ""], "× Sx Sw →", [number(now.real, 3), `float ${minus(number(now.float, 3))}`, "ql-quantized"]);
+    if (s.per === "group") row.splice(0, row.length, [now.accs[0], "sum of group 1"], "× S₁ +", [now.accs[1], "sum of group 2"], "× S₂, all × Sx →", row.at(-1));
     show(row);
     const at = Math.max(0, s.step - 1), last = s.step ? ` Last product: ${minus(r.x.codes[pi * k + at])} × ${minus(r.w.codes[pj * k + at])} = ${minus(now.each[at])}.` : "";
-    const lost = r.w.codes.reduce((sum, code, c) => sum + (s.values[m * k + c] !== 0 && code === r.w.params[s.per === "channel" ? Math.floor(c / k) : 0].zero), 0);
-    const shared = `${s.per === "channel" ? "Each column of W has its own scale" : "W has one scale"}, and ${lost} of its ${n * k} weights became 0.`;
-    b.say(`${shared} ${now.zw ? "A free zero point of W costs a sum over each row of X, new for every input." : "With Zw = 0 the row term is gone."} ${s.folded ? "The column term is in the bias." : "The column term never changes: it can be folded into the bias."}${last}`);
+    const lost = r.w.codes.reduce((sum, code, c) => sum + (s.values[m * k + c] !== 0 && code === r.ofWeight(c).zero), 0);
+    const shared = `${{ tensor: "W has one scale", channel: "Each column of W has its own scale", group: "Each half column of W has its own scale, and its own sum" }[s.per]}, and ${lost} of its ${n * k} weights became 0.`;
+    b.say(s.per === "group" ? `${shared}${last}` : `${shared} ${now.zw ? "A free zero point of W costs a sum over each row of X, new for every input." : "With Zw = 0 the row term is gone."} ${s.folded ? "The column term is in the bias." : "The column term never changes: it can be folded into the bias."}${last}`);
   }
   return b.run([place], picture);
 }

@@ -34,6 +34,12 @@ class _Object(_Explorer):
     _css = _CSS + (_HERE / "grab.css").read_text("utf-8")
     data = tr.Bytes().tag(sync=True)
 
+    def _begin(self, spec: dict, start: dict, caption: str, *arrays: np.ndarray) -> None:
+        spec = {"limits": {}, "start": start, "caption": caption} | spec
+        spec["choices"] = {"bits": list(range(2, 9))} | spec.get("choices", {})
+        data = b"".join(np.float32(a).tobytes() for a in arrays)
+        super().__init__(spec=spec, data=data, **start)
+
     def _flat(self, x: Any, name: str = "data") -> np.ndarray:
         me = type(self).__name__
         x = _checks.float32_array(x, me, name)
@@ -135,11 +141,8 @@ class Ruler(_Object):
             "reach": reach,
             "ends": [low, high],
             "limits": {"value": [low, high], "low": [reach[0], 0], "high": [0, reach[1]]},
-            "choices": {"bits": list(range(2, 9))},
-            "start": start,
-            "caption": caption,
         }
-        super().__init__(spec=spec, data=self._x.tobytes(), **start)
+        self._begin(spec, start, caption, self._x)
 
     def params(self) -> QuantizationParams:
         """The grid over the present range."""
@@ -237,11 +240,9 @@ class Clip(_Object):
             "tick": tick,
             "methods": methods,
             "limits": {"clip": [largest / 50, tick]},
-            "choices": {"bits": list(range(2, 9)), "wrong": [0, 1], "method": ["", *methods]},
-            "start": start,
-            "caption": caption,
+            "choices": {"wrong": [0, 1], "method": ["", *methods]},
         }
-        super().__init__(spec=spec, data=self._x.tobytes(), **start)
+        self._begin(spec, start, caption, self._x)
 
     @staticmethod
     def _alpha(x: np.ndarray, bits: int, method: str) -> float:
@@ -370,11 +371,8 @@ class Decision(_Object):
             "answers": list(answers),
             "limits": {"threshold": view, "fee": [0, most_fee], "picked": [0, n - 1]},
             "choices": {"bits": widths},
-            "start": start,
-            "caption": caption,
         }
-        packed = b"".join(np.float32(a).tobytes() for a in (self._float, *columns.values()))
-        super().__init__(spec=spec, data=packed, **start)
+        self._begin(spec, start, caption, self._float, *columns.values())
 
     def flips(self) -> np.ndarray:
         """The rows whose answer changes at the present bits and threshold, (k,) int."""
@@ -407,9 +405,10 @@ class Matrix(_Object):
     The four sums of (x - Zx)(w - Zw) are colored blocks: the row term goes with a zero point of 0
     for W, the column terms fold into the bias. Areas of one color share a scale.
     x: real (m, k), one asymmetric grid; w: real (k, n); m and n at most 4, k at most 6. bits 2 to
-    8. weights "asymmetric" or "symmetric"; per "tensor" or "channel" (a column of W).
-    Codes and accumulators are those of quantize and quantized_matmul. Traits values (x by rows,
-    then w by columns), bits, weights, per, step, picked and folded follow the hand.
+    8. weights "asymmetric" or "symmetric"; per "tensor", "channel" (a column of W) or "group" (half
+    a column, k even). Codes and accumulators are those of quantize and quantized_matmul. Traits
+    values (x by rows, then w by columns), bits, weights, per, step, picked and folded follow the
+    hand.
     Raises ValueError for shapes that do not fit and bad values. Taught in chapter 4.
 
     >>> Matrix([[0.5, 1.0]], [[1.0], [-0.5]], bits=4)
@@ -444,11 +443,12 @@ class Matrix(_Object):
             raise ValueError(
                 f"{me}: m, k, n are {m}, {k}, {n}; expected at most 4, 6, 4 (a corner)"
             )
+        shares = ["tensor", "channel", "group"][: 3 - k % 2]
         start = {
             "values": [float(v) for v in (*x.ravel(), *w.T.ravel())],
             "bits": _checks.integer(bits, me, "bits", 2, 8),
             "weights": _one_of(me, "weights", weights, ("asymmetric", "symmetric")),
-            "per": _one_of(me, "per", per, ("tensor", "channel")),
+            "per": _one_of(me, "per", per, shares),
             "step": k,
             "picked": 0,
             "folded": 0,
@@ -461,25 +461,25 @@ class Matrix(_Object):
             "reach": [1.5 * self._size(x), 1.5 * self._size(w)],
             "limits": {"picked": [0, m * n - 1]},
             "choices": {
-                "bits": list(range(2, 9)),
                 "weights": ["asymmetric", "symmetric"],
-                "per": ["tensor", "channel"],
+                "per": shares,
                 "step": list(range(k + 1)),
                 "folded": [0, 1],
             },
-            "start": start,
-            "caption": caption,
         }
-        super().__init__(spec=spec, **start)
+        self._begin(spec, start, caption)
 
     def tensors(self) -> tuple[QuantizedTensor, QuantizedTensor]:
         """X and W as they stand, quantized: quantized_matmul of them gives the accumulators."""
         m, k, n = (self.spec[label] for label in "mkn")
         x = np.float32(self.values[: m * k]).reshape(m, k)
         w = np.float32(self.values[m * k :]).reshape(n, k).T
-        scheme = QuantizationScheme[f"{self.weights.upper()}_PER_{self.per.upper()}"]
+        grouped = self.per == "group"
+        kind = "TENSOR" if grouped else self.per.upper()
+        cut = {"axis": 0, "block_size": k // 2} if grouped else {"axis": 1}
+        scheme = QuantizationScheme[f"{self.weights.upper()}_PER_{kind}"]
         free = choose_params(x, QuantizationScheme.ASYMMETRIC_PER_TENSOR, self.bits)
-        return quantize(x, free), quantize(w, choose_params(w, scheme, self.bits, axis=1))
+        return quantize(x, free), quantize(w, choose_params(w, scheme, self.bits, **cut))
 
     def __repr__(self) -> str:
         m, k, n = (self.spec[label] for label in "mkn")
@@ -491,8 +491,12 @@ class Matrix(_Object):
         """The still: the codes of X, of W, and their accumulators."""
         figure, axes = _axes(2.4, ncols=3)
         x, w = self.tensors()
+        grouped = self.per == "group"  # each output then has two sums; shown is what they give
+        product = (
+            np.round(x.dequantize() @ w.dequantize(), 2) if grouped else quantized_matmul(x, w)
+        )
         for ax, label, codes in zip(
-            axes, ("X", "W", "X W"), (x.codes, w.codes, quantized_matmul(x, w)), strict=True
+            axes, ("X", "W", "X W"), (x.codes, w.codes, product), strict=True
         ):
             ax.imshow(codes, cmap="cividis", alpha=0.35)
             for (i, j), code in np.ndenumerate(codes):
@@ -552,8 +556,7 @@ class Accumulator(_Object):
         ends = _checks.float32_array(out, me, "out")
         if ends.shape != (2,) or not ends[0] <= 0 <= ends[1] or ends[0] == ends[1]:
             raise ValueError(f"{me}: out is {out}; expected (low, high) around 0")
-        choices = {"bits": list(range(2, 9)), "width": list(range(8, 33))}
-        choices["inputs"] = ["row", "worst"]
+        choices = {"width": list(range(8, 33)), "inputs": ["row", "worst"]}
         start = {
             "k": _checks.integer(n if k is None else k, me, "k", 1, 2**17),
             "bits": _checks.integer(bits, me, "bits", 2, 8),
@@ -566,10 +569,8 @@ class Accumulator(_Object):
             "out": [float(e) for e in ends],
             "limits": {"k": [1, 2**17]},
             "choices": choices,
-            "start": start,
-            "caption": caption,
         }
-        super().__init__(spec=spec, data=self._x.tobytes() + self._w.tobytes(), **start)
+        self._begin(spec, start, caption, self._x, self._w)
 
     def tensors(self) -> tuple[QuantizedTensor, QuantizedTensor, QuantizationParams]:
         """Codes of x (1, n) and of w (n, 1), and the output grid, at the present bits."""
@@ -699,12 +700,9 @@ class Candle(_Object):
                 max(1.3 * most, 1.5 * widths.max()),
             ],
             "limits": {"low": [bottom, body]},
-            "choices": {"bits": list(range(2, 9)), "part": list(range(1, every + 1))},
-            "start": start,
-            "caption": caption,
+            "choices": {"part": list(range(1, every + 1))},
         }
-        packed = b"".join(np.float32(a).tobytes() for a in (strip, parts, self._ranges))
-        super().__init__(spec=spec, data=packed, **start)
+        self._begin(spec, start, caption, strip, parts, self._ranges)
 
     def ranges(self) -> np.ndarray:
         """Ranges of all candles in percent, (n,) float32, the long one as it stands."""
@@ -759,16 +757,8 @@ class Bits(_Object):
         if len(a) != len(b) or len(a) > 16:
             raise ValueError(f"Bits: a has {len(a)}, b {len(b)}; expected one length, at most 16")
         start = {"a": [int(v >= 0) for v in a], "b": [int(v >= 0) for v in b]}
-        spec = {
-            "title": "Bits: a product of signs",
-            "k": len(a),
-            "names": list(names),
-            "limits": {},
-            "choices": {},
-            "start": start,
-            "caption": caption,
-        }
-        super().__init__(spec=spec, **start)
+        spec = {"title": "Bits: a product of signs", "k": len(a), "names": list(names)}
+        self._begin(spec, start, caption)
 
     def __repr__(self) -> str:
         differ = sum(p != q for p, q in zip(self.a, self.b, strict=True))
@@ -833,10 +823,8 @@ class Latent(_Object):
             "scales": [clip / max(2 ** (b - 1) - 1, 2 - (b > 1)) for b in range(1, 5)],
             "limits": {"value": [-1.6 * clip, 1.6 * clip], "best": [-clip, clip]},
             "choices": {"bits": [1, 2, 3, 4], "mask": [0, 1]},
-            "start": start,
-            "caption": caption,
         }
-        super().__init__(spec=spec, **start)
+        self._begin(spec, start, caption)
 
     def params(self) -> QuantizationParams:
         """The grid at the present bits; the two marks of one bit lie at half the clip."""
@@ -921,11 +909,8 @@ class Roofline(_Object):
             ],
             "bandwidth": self._inside("bandwidth", bandwidth, 1e-3, 1e9),
             "limits": {"width": [16, 4096], "batch": [1, 1024]},
-            "choices": {},
-            "start": start,
-            "caption": caption,
         }
-        super().__init__(spec=spec, **start)
+        self._begin(spec, start, caption)
 
     def needs(self) -> dict[str, tuple[float, float, float, float]]:
         """{name: (bytes, operations, seconds of the bus, seconds of the arithmetic)}."""

@@ -210,6 +210,8 @@ def test_readable_small_and_printable(browser, written, name):
     with visit(browser, written(name), width=740) as (page, problems):
         ql = page.query_selector(".ql")
         assert ql.bounding_box()["height"] <= 500, "the object does not fit the first screen"
+        hint = page.evaluate(HINT_ON_WORDS, ql)
+        assert not hint, f"the hint covers {hint}"
         for dark in (False, True):
             page.evaluate(THEME, dark)
             seen = page.evaluate(CONTRAST, ql)

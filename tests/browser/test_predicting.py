@@ -1,5 +1,7 @@
 """Predict, then reveal: folded before the guess; the guess stays beside the answer."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from harness import visit, write_page
@@ -100,6 +102,20 @@ def test_a_guess_unfolds_the_answer_and_stays(browser, address, form, hand):
         page.get_by_text("Guess again").click()
         assert folded(page)
         assert not problems, problems
+
+
+def test_a_logarithmic_axis_has_ticks_that_do_not_touch(browser, tmp_path):
+    for number, span in enumerate([(0.5, 50), (1, 1000), (1e-6, 10)]):
+        asked = Predict("How many times?", span[1] / 2, span=span, log=True, name="q")
+        for width in (740, 390):
+            page_ = write_page(tmp_path / f"{number}.html", asked)
+            with visit(browser, page_, width=width) as (page, problems):
+                texts = page.query_selector_all(".ql-axes svg text:not(.ql-label, .ql-note)")
+                boxes = [t.bounding_box() for t in texts]
+                assert len(boxes) >= 3 and all(t.text_content() != "0" for t in texts)
+                for left, right in pairwise(boxes):
+                    assert left["x"] + left["width"] <= right["x"], f"{span} at {width} px"
+                assert not problems, problems
 
 
 def test_show_me_opens_without_a_guess(browser, address, form):
