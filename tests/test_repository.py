@@ -452,7 +452,7 @@ CEILINGS = {
     "nn": 1_766,
     "market": 1_303,
     "export": 755,
-    "teach": 1_991,
+    "teach": 1_974,
     "strategies": 183,
 }
 
