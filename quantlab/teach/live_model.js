@@ -101,7 +101,7 @@ function render(view) {
     if (event.kind === "status") {
       if (event.code === "generated") return; // the line above says already that this page draws them
       const { text, level, retryInSeconds: wait, final } = event, still = kind && kind !== source.kind && level === "fault" ? ` Drawn is still: ${TITLES[kind].toLowerCase()}.` : "";
-      say(level, source.kind, text + (wait ? ` Trying again in ${Math.round(wait)} s.` : "") + still, final ? [" ", button("try again", () => go(source)), " ", button("back to the simulator", home)] : []);
+      say(level, source.kind, text + (wait ? ` Trying again in ${Math.round(wait)} s.` : "") + still, final ? [" ", button("try again", () => go(source)), " ", button(back(), home)] : []);
     }
     if (event.kind === "candles") take(event);
     if (event.kind === "candle") {
@@ -119,7 +119,7 @@ function render(view) {
     if (next.rows.length < 30) {
       refused = true; // its next candles are not those of the record
       stop();
-      return say("fault", source.kind, `${symbol}: ${count(rows.length)} candles; a decision looks back on ${window} without a gap. Bring at least ${window + 30}. What is on screen stays.`, [" ", button("back to the simulator", home)]);
+      return say("fault", source.kind, `${symbol}: ${count(rows.length)} candles; a decision looks back on ${window} without a gap. Bring at least ${window + 30}. What is on screen stays.`, [" ", button(back(), home)]);
     }
     if (kind !== source.kind || past.symbol !== symbol) log = []; // a market that is loaded anew keeps its log
     [past, open, whatIf, kind] = [next, null, false, source.kind];
@@ -127,7 +127,7 @@ function render(view) {
     chosen();
     b.draw();
   }
-  const home = () => go(prepared());
+  const home = () => go(prepared()), back = () => (spec.source.kind === "synthetic" ? "back to the simulator" : "back to the kernel's candles");
   const hosts = () => model.get("spec").hosts ?? {};
   const buttons = {
     synthetic: button("simulated", home),
@@ -157,7 +157,8 @@ function render(view) {
   const fast = button("", () => { speed = (speed + 1) % SPEEDS.length; pace(); });
   const pace = () => { fast.textContent = `${SPEEDS[speed]} candle${SPEEDS[speed] === 1 ? "" : "s"} a second`; };
   pace();
-  ui.controls.before(tag("div", { class: "ql-source" }, tag("div", { class: "ql-buttons" }, ...Object.values(buttons)), words, ask));
+  const choose = tag("div", { class: "ql-choose" }, tag("div", { class: "ql-buttons" }, ...Object.values(buttons)), ask), origin = tag("div", { class: "ql-source" }, words);
+  ui.controls.before(origin);
   wait.prepend(play, fast);
 
   // ---- controls
@@ -175,6 +176,11 @@ function render(view) {
 
   // ---- the drawings
   const stripBoard = board(246, tag("b", {}, "Asked before it, held against what came"), tag("span", { class: "ql-key ql-square" }, yes), tag("span", { class: "ql-key ql-hollow" }, no), tag("span", { class: "ql-key ql-flips" }, "they disagree")), nextBoard = board(214, tag("b", {}, "The next candle")), gridBoard = board(150, tag("b", {}, "Inputs on their grids"));
+  const { fit } = stripBoard;
+  stripBoard.fit = () => { // on a phone the drawing comes before these buttons too; what speaks stays above it
+    fit.call(stripBoard);
+    if (stripBoard.width < 440) wait.after(choose); else origin.prepend(choose);
+  };
   const snrPanel = panel("SNR of the logits", [["ql-quantized", "every width"]], 190), hitPanel = panel("Right decisions", [["ql-quantized", "every width"], ["ql-band", "95 %"], ["ql-reference", "float32"], ["ql-law", "rule"], ["ql-ghost", "majority"]], 190);
   const boards = [stripBoard, ...(shows("decision") ? [nextBoard] : []), ...(shows("curve") ? [snrPanel, hitPanel] : []), ...(shows("grids") ? [gridBoard] : [])];
   const tiles = tag("div", { class: "ql-tiles" }), tell = tag("p", { class: "ql-tell" }), written = tag("div", { class: "ql-written" });
@@ -315,8 +321,8 @@ function render(view) {
     tiles.replaceChildren(
       tile("SNR of the logits", withUnit(decibels(value.snr), "dB")),
       tile("decides as float32", `${value.agreement.toFixed(1)} %`),
-      tile("right", `${value.accuracy[0].toFixed(1)} %`, `${Number.isFinite(value.accuracy[1]) ? `[${value.accuracy[1].toFixed(1)}, ${value.accuracy[2].toFixed(1)}], ` : ""}float32 ${rules.float32.toFixed(1)}, ${spec.rules.best} ${rules.rule.toFixed(1)}, majority ${rules.majority.toFixed(1)}`),
       tile("bytes", count(mine.bytes), `float32: ${count(exact.bytes)}`),
+      tile("right", `${value.accuracy[0].toFixed(1)} %`, `${Number.isFinite(value.accuracy[1]) ? `[${value.accuracy[1].toFixed(1)}, ${value.accuracy[2].toFixed(1)}], ` : ""}float32 ${rules.float32.toFixed(1)}, ${spec.rules.best} ${rules.rule.toFixed(1)}, majority ${rules.majority.toFixed(1)}`),
       tile(`edge over the ${spec.rules.best}`, value.left === null ? "none to keep" : `${Math.round(value.left)} % left`, `float32: ${signed(edge[0], 1)}${ends(edge)} points`),
     );
     const told = candlesToTell(value), [mean, low, high] = value.change, days = told * past.frame.step / DAY;
@@ -361,11 +367,12 @@ function render(view) {
   function begin() {
     spec = model.get("spec");
     entries = unpackModels(spec, model.get("data"));
+    buttons.synthetic.textContent = spec.source.kind === "synthetic" ? "simulated" : "the kernel's";
     home();
   }
   begin();
+  boards.splice(1, 0, { root: wait, fit() {} });
   const undo = b.run(boards, picture), timer = setInterval(tick, calm.matches ? 1000 : 200);
-  stripBoard.root.after(wait);
   const sight = new IntersectionObserver(([e]) => { visible = e.isIntersecting; });
   sight.observe(ui.root);
   model.on("change:candles", begin);
