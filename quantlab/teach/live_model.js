@@ -4,7 +4,7 @@ import { Plot, button, choice, clamp, count, escape, floats, number, panel, refr
 import { bench, board, lineOf, minus } from "./grab_parts.js";
 import { bybit, fromFile, simulated } from "./live_sources.js";
 
-const DAY = 864e5, SPEEDS = [0.5, 1, 2, 5, 20], MOST = 5000, MOST_BYTES = 2e7;
+const DAY = 864e5, SPEEDS = [0.5, 1, 2, 5, 20], MOST = 5000, MORE = 1000, MOST_BYTES = 2e7;
 const NAMES = ["bits", "activations", "scheme", "granularity", "range", "weights"];
 const TITLES = { synthetic: "Simulated market", bybit: "Live Bybit", replay: "Replay of a market", file: "Your file", given: "Candles of the kernel" };
 const clock = (ms) => new Date(ms).toISOString().slice(11, 16);
@@ -92,7 +92,7 @@ function render(view) {
   function go(next) { // the old source falls silent; what it drew stays until the new one has candles
     stop();
     ask.replaceChildren();
-    [source, refused] = [next, false];
+    [source, refused, open] = [next, false, null];
     stop = next.start((event) => { if (source === next && !refused) hear(event); });
     if (refused) stop();
   }
@@ -100,22 +100,29 @@ function render(view) {
     if (event.kind === "open") { [open, closesAt] = [event.row, performance.now() + event.closesIn]; if (now && !calm.matches && !whatIf) strip(); }
     if (event.kind === "status") {
       if (event.code === "generated") return; // the line above says already that this page draws them
-      const { text, level, retryInSeconds: wait, final } = event, still = kind && kind !== source.kind && level === "fault" ? ` Drawn is still: ${TITLES[kind].toLowerCase()}.` : "";
-      say(level, source.kind, text + (wait ? ` Trying again in ${Math.round(wait)} s.` : "") + still, final ? [" ", button("try again", () => go(source)), " ", button(back(), home)] : []);
+      const { text, level, final } = event, still = kind && kind !== source.kind && level === "fault" ? `${text.endsWith(".") ? "" : "."} Drawn is still: ${TITLES[kind].toLowerCase()}.` : "";
+      if (final) open = null;
+      say(level, source.kind, text + still, final ? [" ", button("try again", () => go(source)), " ", button(back(), home)] : []);
     }
     if (event.kind === "candles") take(event);
     if (event.kind === "candle") {
       if (!event.late) settle(event.row); // after a sleep: nothing was written in time
       past.push(event.row);
+      if (past.rows.length > past.most) past = gather(past.frame, past.candles.slice(MORE - past.most - past.frame.window), past.symbol);
       open = null;
       b.draw();
     }
   }
+  // A record of the newest candles; it grows by MORE decisions, then forgets as many: each step keeps its time.
+  function gather(frame, rows, symbol) {
+    const next = record(frame, spec.rules, entries);
+    for (const row of rows.slice(-MOST - frame.window)) next.push(row);
+    return Object.assign(next, { symbol, most: Math.max(next.rows.length, MORE) + MORE });
+  }
   // New candles take the place of the old ones only if a decision can be made on them.
   function take({ rows, step, symbol }) {
     const window = step === spec.frame.step ? spec.frame.window : Math.max(Math.round(DAY / step), 24);
-    const next = record({ step, window, short: Math.max(Math.floor(window / 24), 3) }, spec.rules, entries);
-    for (const row of rows.slice(-MOST - window)) next.push(row);
+    const next = gather({ step, window, short: Math.max(Math.floor(window / 24), 3) }, rows, symbol);
     if (next.rows.length < 30) {
       refused = true; // its next candles are not those of the record
       stop();
@@ -123,7 +130,6 @@ function render(view) {
     }
     if (kind !== source.kind || past.symbol !== symbol) log = []; // a market that is loaded anew keeps its log
     [past, open, whatIf, kind] = [next, null, false, source.kind];
-    past.symbol = symbol;
     chosen();
     b.draw();
   }
@@ -355,7 +361,7 @@ function render(view) {
     if (pending) rows.unshift(line(clock(due()), word(exact.z[r]), `${word(mine.z[r])} (${label})`, "?", "written, not closed"));
     const key = `${label} ${s.scheme} ${s.granularity} ${s.range} ${s.weights}`, same = log.filter((e) => e.key === key);
     const v = same.length ? compareLogits(same.map((e) => e.exact), same.map((e) => e.mine), same.map((e) => e.came), same.map((e) => e.rule)) : null;
-    const head = tag("p", {}, v ? `Since you came, ${count(v.scored)} decision${v.scored === 1 ? "" : "s"} at this setting: ${v.agreement.toFixed(1)} % as float32, ${v.helped} flips helped, ${v.hurt} hurt, ${signed(v.change[0], 1)}${ends(v.change)} points.` : "No candle has closed yet at this setting.");
+    const head = tag("p", {}, v ? `Since you came, ${count(v.scored)} decision${v.scored === 1 ? "" : "s"} at this setting: ${v.agreement.toFixed(1)} % as float32, flips that helped ${v.helped}, that hurt ${v.hurt}, ${signed(v.change[0], 1)}${ends(v.change)} points.` : "No candle has closed yet at this setting.");
     written.replaceChildren(tag("table", {}, tag("caption", {}, "Written before the candle closes, scored after"), tag("thead", {}, tag("tr", {}, ...["candle", "float32", "yours", "came", ""].map((t) => tag("th", { scope: "col" }, t)))), tag("tbody", {}, ...rows)), head);
   }
   // The countdown stands apart: it moves without a drawing.

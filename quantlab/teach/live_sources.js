@@ -375,7 +375,7 @@ function feedLive(market, on, env) {
   function fail(error) {
     if (over) return;
     const known = error instanceof FeedFault;
-    say("fault", known ? error.code : "error", `${known ? error.message : `This page made a mistake: ${error}`}. What is on screen stays`, { final: true });
+    say("fault", known ? error.code : "error", `${known ? error.message : `This page made a mistake: ${error}`}. What is on screen stays.`, { final: true });
     stop();
     if (!known) throw error;
   }

@@ -141,7 +141,7 @@ def test_the_host_refuses(browser, bench, fault):
         page.wait_for_function("heard.some((e) => e.final)", timeout=40_000)
         end = said(page, code)[-1]
         assert end["final"] and end["level"] == "fault" and words in end["text"], end
-        assert end["text"].endswith("What is on screen stays")
+        assert end["text"].endswith("What is on screen stays.")
         assert set(codes(page)) <= {"asking", "clock", code}, codes(page)
         asked = len(server.requests)
         page.wait_for_timeout(300)

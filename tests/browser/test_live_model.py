@@ -256,3 +256,24 @@ def test_a_file_too_large_is_refused_before_it_is_read(opened):
         )
         page.wait_for_selector(f"{FEED} button")
         assert "it has 3000 MB; expected at most 20" in feed(page)
+
+
+def test_a_page_left_open_keeps_its_pace(opened):
+    """The record forgets its oldest decisions, and the figures go on."""
+    with opened() as (page, _):
+        page.clock.install()
+        page.reload()
+        page.clock.run_for(500)
+        for _ in range(3):
+            click(page, "a second")
+        seen = []
+        for _ in range(6):
+            page.clock.run_for(20_000)
+            seen.append(
+                int(page.text_content(".ql-tell").split(" of ")[1].split(" ")[0].replace(",", ""))
+            )
+        assert max(seen) <= 2000 and seen[1] > seen[0] and min(seen[3:]) >= 900, seen
+        scored = page.text_content(".ql-written p")
+        assert int(scored.split("came, ")[1].split(" ")[0].replace(",", "")) > 2000, (
+            "the log counts on"
+        )
