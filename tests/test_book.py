@@ -145,6 +145,8 @@ def test_page_loads_what_it_uses(built_book, pages):
         assert not any("fontawesome.js" in load for load in page.loads), path.name
         indexed = any("searchindex" in load for load in page.loads)
         assert indexed == (path.name == "search.html"), path.name
+        blocking = re.findall(r'<script src="[^"]*/([\w.-]+)\.js', text)
+        assert indexed or set(blocking) <= {"documentation_options", "quantlab-static"}, blocking
 
 
 def test_icons_in_use_have_their_glyphs(built_book, pages):

@@ -15,6 +15,9 @@ from fontTools.ttLib import TTFont
 from sphinx.application import Sphinx
 
 SCRIPT = re.compile(r'\s*<script defer src="[^"]*fontawesome\.js[^"]*"></script>')
+# Scripts that wait for the whole page anyway: they need not hold up its first picture.
+PATIENT = "doctools|sphinx_highlight|clipboard.min|copybutton|togglebutton|sphinx-book-theme"
+BLOCKING = re.compile(rf'<script (src="[^"]*/(?:{PATIENT})\.js[^"]*">)')
 NAME = re.compile(r"\bfa-[a-z][a-z0-9-]*")
 RULE = re.compile(r'((?:\.fa-[\w-]+:before,?)+)\{content:"[^"]*"\}')
 PLAIN = re.compile(r"(?<=[{}])(\.[\w-]+(?:,\.[\w-]+)*)\{[^{}]*\}")  # rules of single classes
@@ -75,8 +78,10 @@ def keep_what_is_used(app: Sphinx, exception: Exception | None) -> None:
     scripts = [p.read_text("utf-8") for p in static.rglob("*.js") if "mathjax" not in p.parts]
     scripts = [s for s in scripts if len(s) < 1_000_000]  # the script of all icons is one
     for page, text in pages.items():
-        text = SCRIPT.sub("", text)  # and the index of all words, which only the search page reads
-        page.write_text(text if page.name == "search.html" else SEARCH.sub("", text), "utf-8")
+        text = SCRIPT.sub("", text)
+        if page.name != "search.html":  # it alone reads the index of all words, and at once
+            text = BLOCKING.sub(r"<script defer \1", SEARCH.sub("", text))
+        page.write_text(text, "utf-8")
     cut, points = in_use([*pages.values(), *scripts]), set()
     for sheet in static.rglob("*.css"):
         text = cut(sheet.read_text("utf-8"))
