@@ -102,7 +102,7 @@ def show(entry: dict[str, Any]) -> str:
     """
     three = [entry[name] for name in ("figure", "low", "high")]
     width = max(three) - min(three)
-    digits = max(-math.floor(math.log10(width / 4)), 0) if width else None
+    digits = max(-math.floor(math.log10(width / 2)), int(abs(three[0]) < 10)) if width else None
     if digits is None or digits > 6:
         shown = f"{three[0]:,.0f}" if abs(three[0]) >= 1000 else f"{three[0]:.3g}"
     else:
