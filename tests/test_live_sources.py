@@ -642,3 +642,54 @@ def test_stop_ends_everything_at_once(live):
 def test_what_no_market_is_called_is_never_asked_for(live, market):
     heard = live(f"{{ market: {market} }}", 1)
     assert heard["codes"] == ["symbol"] and heard["said"][0]["final"] and not heard["asked"]
+
+
+RECORDED = {  # recorded answers of the exchange, as far as their names tell -> the code
+    "err_10001": "symbol", "err_10006": "rate-limit", "err_10016": "server", "err_5004": "server",
+    "err_403_access": "banned", "err_403_geo": "geo-block", "err_403_cloudfront": "forbidden",
+    "err_7001": "symbol", "bad_truncated": "malformed",
+}  # fmt: skip
+
+
+def test_recorded_answers_have_their_names(node, tmp_path, recordings):
+    files = {
+        path.name: path.read_text()
+        for path in sorted((recordings / "fixtures").iterdir())
+        if path.name.startswith((*RECORDED, "page_"))
+    }
+    script = """
+    return Object.entries(given).map(([name, text]) => {
+      let body = null;
+      try { body = JSON.parse(text); } catch { /* no JSON */ }
+      const fault = feedRefused('h', name.includes('403') ? 403 : 200, text, body, null);
+      if (fault) return [name, fault.code, fault.message];
+      const market = { symbol: body.result.symbol, category: 'linear', interval: '5', host: 'h' };
+      const rows = feedRows(body, market), last = rows.at(-1)[0] + 300000;
+      return [name, 'rows', rows.length, last > body.time, rows.map((r) => r[0])];
+    });"""
+    answers = run(node, tmp_path, script, files)
+    assert len(answers) >= 15
+    for name, code, *more in answers:
+        if name.startswith("page_"):
+            n, still_open, starts = more
+            assert code == "rows" and n == int(name.split("limit")[1].split("_")[0])
+            assert still_open and set(np.diff(starts)) == {STEP}
+        else:
+            assert code == next(c for start, c in RECORDED.items() if name.startswith(start)), name
+            assert "<" not in more[0] and len(more[0]) < 300
+
+
+def test_a_recorded_year_is_read_as_python_reads_it(node, tmp_path, recordings):
+    path = recordings / "market" / "bybit_linear_BTCUSDT_5m_2025.csv"
+    script = """
+    const { rows, interval, symbol, notes } = readTable(given, 'linear_BTCUSDT_5m.csv', 2e12);
+    const sums = [0, 1, 2, 3, 4, 5, 6].map((k) => rows.reduce((s, r) => s + r[k], 0));
+    const some = rows.filter((_, i) => i % 997 === 0);
+    return { n: rows.length, interval, symbol, notes, sums, some };"""
+    got = run(node, tmp_path, script, path.read_text())
+    candles = Candles.from_csv(path)
+    assert (got["n"], got["interval"], got["symbol"]) == (len(candles), "5", "BTCUSDT")
+    assert got["some"] == [list(row) for row in candles.rows()[::997]]
+    assert got["notes"] == ["turnover of 105,120 rows estimated from volume and close"]
+    sums = [getattr(candles, name).sum() for name in ("start", "open", "high", "low", "close")]
+    np.testing.assert_allclose(got["sums"][:5], np.float64(sums), rtol=1e-10)
