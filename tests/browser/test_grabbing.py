@@ -233,6 +233,24 @@ def test_axe_finds_nothing_serious(browser, written, name):
         assert not problems, "\n".join(problems)
 
 
+@every
+def test_what_follows_stands_still_once_the_room_is_known(browser, written, name):
+    """The room that a readout once took stays its own: a second walk moves nothing."""
+    with visit(browser, written(name), width=740) as (page, problems):
+        ql = page.query_selector(".ql")
+        heights = [[], []]
+        for walk in heights:
+            for grip in grips(ql):
+                grip.focus()
+                for key in ("Home", "PageUp", "PageUp", "End"):
+                    page.keyboard.press(key)
+                    page.evaluate("new Promise(requestAnimationFrame)")  # the room is measured
+                    walk.append(round(ql.bounding_box()["height"]))
+        assert heights[0] == sorted(heights[0]), heights[0]
+        assert len({*heights[1], heights[0][-1]}) == 1, heights
+        assert not problems, "\n".join(problems)
+
+
 def test_the_card_wraps_long_names_and_answers(browser, tmp_path):
     x = np.random.default_rng(4).normal(size=(40, 1))
     names, answers = (
