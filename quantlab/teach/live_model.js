@@ -128,7 +128,7 @@ function render(view) {
       stop();
       return say("fault", source.kind, `${symbol}: ${count(rows.length)} candles; a decision looks back on ${window} without a gap. Bring at least ${window + 30}. What is on screen stays.`, [" ", button(back(), home)]);
     }
-    if (kind !== source.kind || past.symbol !== symbol) log = []; // a market that is loaded anew keeps its log
+    if (kind !== source.kind || past.symbol !== symbol || kind === "synthetic") log = []; // a market that is loaded anew keeps its log
     [past, open, whatIf, kind] = [next, null, false, source.kind];
     chosen();
     b.draw();
@@ -329,7 +329,7 @@ function render(view) {
       tile("decides as float32", `${value.agreement.toFixed(1)} %`),
       tile("bytes", count(mine.bytes), `float32: ${count(exact.bytes)}`),
       tile("right", `${value.accuracy[0].toFixed(1)} %`, `${Number.isFinite(value.accuracy[1]) ? `[${value.accuracy[1].toFixed(1)}, ${value.accuracy[2].toFixed(1)}], ` : ""}float32 ${rules.float32.toFixed(1)}, ${spec.rules.best} ${rules.rule.toFixed(1)}, majority ${rules.majority.toFixed(1)}`),
-      tile(`edge over the ${spec.rules.best}`, value.left === null ? "none to keep" : `${Math.round(value.left)} % left`, `float32: ${signed(edge[0], 1)}${ends(edge)} points`),
+      tile(`edge over the ${spec.rules.best}`, value.left === null ? "none to keep" : value.left > 0 ? `${Math.round(value.left)} % left` : "all of it lost", `float32: ${signed(edge[0], 1)}${ends(edge)} points`),
     );
     const told = candlesToTell(value), [mean, low, high] = value.change, days = told * past.frame.step / DAY;
     const flips = `${label} turned ${value.helped + value.hurt} of ${count(value.scored)} answers: ${value.helped} to the better, ${value.hurt} to the worse, ${signed(mean, 1)}${ends(value.change)} points.`;
