@@ -26,7 +26,7 @@ OFFLINE := $(if $(QUANTLAB_BYBIT_URL),,1)
 NOTEBOOKS := $(wildcard chapters/*.ipynb book/*.ipynb)
 TESTED := README.md quantlab tests chapters/exercises $(NOTEBOOKS)
 
-.PHONY: book test lab bench claims serve lint lock screenshot clean help
+.PHONY: book test lab bench claims silicon serve lint lock screenshot clean help
 .DEFAULT_GOAL := help
 
 book: ## build the book and print the address to open
@@ -48,6 +48,10 @@ bench: ## time the kernels beside NumPy, onnxruntime and, if installed, torch; w
 claims: ## run the chapters that measure claims, alone; writes book/claims.json
 	@$(ENVIRONMENT) requirements.lock $(PYTHON)
 	@$(if $(OFFLINE),QUANTLAB_OFFLINE=1) $(BIN)/python book/_tools/claims.py
+
+silicon: ## place on a chip the circuits whose stored results are stale; writes benchmarks/silicon.json
+	@$(ENVIRONMENT) requirements-test.lock $(PYTHON)
+	@$(BIN)/python benchmarks/silicon.py
 
 serve: book ## serve the built pages on this machine
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000

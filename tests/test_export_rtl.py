@@ -75,6 +75,8 @@ def test_what_needs_no_multiplier_has_none():
     assert products(power_of_two_scales(twin(8, 8)), 35) == 0  # constants and shifts
     assert products(twin(1, 1), 2) == products(twin(1, 1), 35) == 0  # signs and thresholds
     assert products(twin(1, 8), 2) == products(twin(8, 8), 2) - 6 > 0  # the factors are left
+    assert products(power_of_two_scales(twin(1, 8)), 2) == 0
+    assert products(power_of_two_scales(twin(1, 8)), 35) == 0
 
 
 def test_a_last_layer_may_return_codes_below_zero():

@@ -195,11 +195,11 @@ def _times(x: Any, w: Any, how: str) -> Any:
     known = isinstance(w, np.integer)
     if how == "agree":  # 1 where the bit of x is the sign of w
         return x ^ int(w < 0) if known else ~(x ^ w)
-    if known and how == "add":
+    if known and how != "multiply":
         return sum((x << i if digit > 0 else -(x << i)) for i, digit in _digits(int(w)))
-    if known or how != "sign":
-        return x * (int(w) if known else w)
-    return Mux(w, x, -x)
+    if how == "sign":
+        return Mux(w, x, -x)
+    return x * (int(w) if known else w)
 
 
 def _digits(w: int) -> list[tuple[int, int]]:
