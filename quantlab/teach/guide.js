@@ -24,7 +24,7 @@ function render({ model, el }) {
     const said = lines.map(({ name, by, answers }) => [name, ...answers[place(controls, by, point)]]);
     ui.stats.replaceChildren(tag("dl", {}, ...said.flatMap(([name, text, chapter]) => [tag("dt", {}, name),
       tag("dd", {}, text, ...(chapter ? [" ", tag("a", { href: chapter + suffix }, `chapter ${+chapter.slice(0, 2)}`)] : []))])));
-    ui.status.textContent = `${said[0][0]}: ${said[0][1]}`;
+    ui.status.textContent = said.map(([name, text]) => `${name}: ${text}`).join("; "); // every control is heard
   }
   const accept = (_, point) => Object.entries(controls).every(([name, texts]) => texts[point[name]] !== undefined);
   return live(model, ["point"], ui.root, () => [], draw, { accept });
