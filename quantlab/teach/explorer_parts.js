@@ -388,7 +388,9 @@ function remember(model, names, root, accept, quiet, redraw) {
       if (v === undefined || !names.includes(outer)) continue;
       const known = typeof start[n] === "string" || v === "" || !Number.isFinite(+v) ? v : +v;
       if (n in start && typeof known !== typeof start[n]) continue;
-      const value = inner === undefined ? known : { ...next[outer], [inner]: known };
+      const list = Array.isArray(whole[outer]);
+      if (list && !(n in start)) continue;
+      const value = inner === undefined ? known : list ? Object.assign([...next[outer]], { [inner]: known }) : { ...next[outer], [inner]: known };
       if (typeof value === typeof whole[outer] && accept(outer, value)) next[outer] = value;
     }
     quiet(() => { for (const n of names) if (JSON.stringify(next[n]) !== JSON.stringify(model.get(n))) model.set(n, next[n]); });

@@ -122,7 +122,7 @@ export function bench({ model, el }, kind, names, hint) {
   }
   const accept = (name, value) => { // what an address may set
     const [low, high] = spec.limits[name] ?? [];
-    return spec.choices[name]?.includes(value) ?? (value >= low && value <= high);
+    return [value].flat().every((v) => spec.choices[name]?.includes(v) ?? (v >= low && v <= high));
   };
   ui.panels.before(help);
   ui.stats.after(ui.status);

@@ -444,6 +444,7 @@ class Matrix(_Object):
                 f"{me}: m, k, n are {m}, {k}, {n}; expected at most 4, 6, 4 (a corner)"
             )
         shares = ["tensor", "channel", "group"][: 3 - k % 2]
+        reach = [1.5 * self._size(x), 1.5 * self._size(w)]
         start = {
             "values": [float(v) for v in (*x.ravel(), *w.T.ravel())],
             "bits": _checks.integer(bits, me, "bits", 2, 8),
@@ -458,8 +459,8 @@ class Matrix(_Object):
             "m": m,
             "k": k,
             "n": n,
-            "reach": [1.5 * self._size(x), 1.5 * self._size(w)],
-            "limits": {"picked": [0, m * n - 1]},
+            "reach": reach,
+            "limits": {"picked": [0, m * n - 1], "values": [-max(reach), max(reach)]},
             "choices": {
                 "weights": ["asymmetric", "symmetric"],
                 "per": shares,
@@ -757,7 +758,12 @@ class Bits(_Object):
         if len(a) != len(b) or len(a) > 16:
             raise ValueError(f"Bits: a has {len(a)}, b {len(b)}; expected one length, at most 16")
         start = {"a": [int(v >= 0) for v in a], "b": [int(v >= 0) for v in b]}
-        spec = {"title": "Bits: a product of signs", "k": len(a), "names": list(names)}
+        spec = {
+            "title": "Bits: a product of signs",
+            "k": len(a),
+            "names": list(names),
+            "choices": {"a": [0, 1], "b": [0, 1]},
+        }
         self._begin(spec, start, caption)
 
     def __repr__(self) -> str:

@@ -289,10 +289,32 @@ def test_the_worst_value_is_found_and_scored(browser, written):
         assert not problems, "\n".join(problems)
 
 
+@every
+def test_what_the_hand_did_stands_in_the_address(browser, written, name):
+    with visit(browser, written(name)) as (page, problems):
+        ql = page.query_selector(".ql")
+        for grip in grips(ql)[:3]:
+            grip.focus()
+            page.keyboard.press("End")
+            page.keyboard.press("ArrowLeft")
+        page.wait_for_function("location.hash.startsWith('#ql1=')")
+        page.wait_for_timeout(400)
+        shared, seen = page.url, look(ql)
+    with visit(browser, shared) as (page, more):
+        assert look(page.query_selector(".ql")) == seen
+        assert not problems + more
+
+
 def test_an_address_may_not_break_an_object(browser, written):
     """What does not fit is passed over, what fits is taken."""
     good = written("decision") + "#ql1=bits:2,picked:3.7,threshold:0.25"
     bad = written("decision") + "#ql1=bits:7,picked:99999,threshold:1e9,fee:-4"
+    for list_ in ("bits", "matrix"):
+        with visit(browser, written(list_)) as (page, _):
+            whole = look(page.query_selector(".ql"))
+        nonsense = written(list_) + "#ql1=b.0:7,b.99:1,a.x:1,values.0:1e9,values.1:x,values.99:0"
+        with visit(browser, nonsense) as (page, problems):
+            assert look(page.query_selector(".ql")) == whole and not problems
     for address, words in ((good, "logit at 2 bits"), (bad, "logit at 1 bit")):
         with visit(browser, address) as (page, problems):
             assert words in look(page.query_selector(".ql"))
