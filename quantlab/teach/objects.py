@@ -177,11 +177,7 @@ class Ruler(_Object):
 
 
 _CLIPS = {
-    "min-max": "minmax",
-    "percentile": "percentile",
-    "MSE": "mse",
-    "ACIQ": "aciq",
-    "entropy": "entropy",
+    m: m.lower().replace("-", "") for m in ("min-max", "percentile", "MSE", "ACIQ", "entropy")
 }
 
 
@@ -326,10 +322,11 @@ class Decision(_Object):
             raise ValueError(f"{me}: quantized is empty; expected {{bits: logits}}")
         widths = sorted(_checks.integer(b, me, "bits in quantized", 1, 32) for b in quantized)
         self._quantized = {b: self._flat(quantized[b], f"quantized[{b}]") for b in widths}
+        features = np.zeros((n, 0)) if features is None else features
         x = (
-            np.zeros((n, 0))
-            if features is None
-            else _checks.float32_array(features, me, "features")
+            _checks.float32_array(features, me, "features")
+            if np.size(features)
+            else np.asarray(features)
         )
         columns = {f"quantized[{b}]": q for b, q in self._quantized.items()} | {"features": x}
         for label, given in (("targets", targets), ("gains", gains)):
@@ -345,8 +342,7 @@ class Decision(_Object):
         every = np.concatenate([self._float, [threshold]])
         low, high = np.percentile(every, [0.2, 99.8])
         low, high = min(low, -1e-6), max(high, 1e-6)
-        room = 0.06 * (high - low)
-        view = [float(low - room), float(high + room)]
+        view = [float(low - 0.06 * (high - low)), float(high + 0.06 * (high - low))]
         most = 4 * float(np.abs(columns["gains"]).mean()) if gains is not None else 0.0
         most_fee = max(most, 2 * fee) or 1.0
         start = {
