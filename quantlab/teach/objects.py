@@ -322,12 +322,8 @@ class Decision(_Object):
             raise ValueError(f"{me}: quantized is empty; expected {{bits: logits}}")
         widths = sorted(_checks.integer(b, me, "bits in quantized", 1, 32) for b in quantized)
         self._quantized = {b: self._flat(quantized[b], f"quantized[{b}]") for b in widths}
-        features = np.zeros((n, 0)) if features is None else features
-        x = (
-            _checks.float32_array(features, me, "features")
-            if np.size(features)
-            else np.asarray(features)
-        )
+        x = np.zeros((n, 0)) if features is None else np.asarray(features)
+        x = _checks.float32_array(x, me, "features") if x.size else x
         columns = {f"quantized[{b}]": q for b, q in self._quantized.items()} | {"features": x}
         for label, given in (("targets", targets), ("gains", gains)):
             if given is not None:
