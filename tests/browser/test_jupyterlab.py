@@ -19,7 +19,10 @@ things = dict(ruler=t.Ruler(x), clip=t.Clip(x), decision=t.Decision(x, {2: x.rou
     roofline=t.Roofline({'FP32': (32, 90), 'INT8': (8, 400)}, 20, batch=8),
     predict=t.Predict('How much?', 18.0, span=(0, 50)))
 started = {k: {n: v.traits()[n].get(v) for n in v.keys} for k, v in things.items()}
-display(*things.values())"""
+display(*things.values())
+d = ql.prepare(candles := ql.synthetic_candles(3000))
+live = t.LiveModel(ql.train_seeds(d, (8,), range(1))[0], d, candles, bits=4)
+display(live)"""
 MOVED = """print('moved:', *(k for k, v in things.items()
     if any(started[k][n] != getattr(v, n) for n in v.keys)))"""
 
@@ -31,6 +34,7 @@ CELLS = [
     "print('python saw', e.bits, len(g.spec['dims'][0]['values']))",
     OBJECTS,
     MOVED,
+    "print('live at', live.bits, 'bits')",
 ]
 
 
@@ -127,7 +131,8 @@ def test_explorers_are_live_with_a_kernel(browser, lab):
         page.wait_for_function("document.body.innerText.includes('python saw 8 3')")
         page.wait_for_selector(".ql-predict .ql-grip svg > *", state="attached")
         kinds = page.evaluate(
-            "[...document.querySelectorAll('.ql-grab')].map((e) => e.className.split(' ').at(-1))"
+            "[...document.querySelectorAll('.ql-grab:not(.ql-livemodel)')]"
+            ".map((e) => e.className.split(' ').at(-1))"
         )
         for kind in kinds:
             ql = page.locator(f".{kind}").first
@@ -147,6 +152,14 @@ def test_explorers_are_live_with_a_kernel(browser, lab):
         page.wait_for_function("document.body.innerText.includes('moved: ruler')")
         moved = page.locator(".jp-OutputArea-output:has-text('moved:')").last.text_content()
         assert len(kinds) == 9 and len(moved.split()) == 11, (kinds, moved)
+        page.wait_for_selector(".ql-livemodel svg > *", state="attached")
+        slider = page.locator(".ql-livemodel input[type=range]").first
+        slider.scroll_into_view_if_needed()
+        slider.focus()
+        page.keyboard.press("ArrowLeft")
+        assert slider.input_value() == "3", "the live model is dead"
+        run_again(page, 5)
+        page.wait_for_function("document.body.innerText.includes('live at 3 bits')")
     finally:
         if os.environ.get("QUANTLAB_SHOT"):
             page.screenshot(path=os.environ["QUANTLAB_SHOT"])
