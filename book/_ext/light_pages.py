@@ -2,7 +2,8 @@
 
 The theme ships Font Awesome twice, as a script of 1.5 MB that draws icons after the page and as
 fonts with the rules of 2,000 icons. The fonts do the same: the script goes, and of the fonts and
-the style sheets those parts stay that a page or a script names.
+the style sheets those parts stay that a page or a script names. MathJax comes in one file with a
+menu that the book switches off, a third of its size, or in parts: the parts do.
 """
 
 import re
@@ -31,6 +32,7 @@ NEEDED_BY = {
     "design-tabs": r'class="[^"]*\bsd-tab',
     "clipboard": "<pre",
     "copybutton": "<pre",
+    "togglebutton": r'class="[^"]*\b(?:toggle|dropdown)\b',
 }
 SEARCH = re.compile(
     r'\s*<script[^>]* src="[^"]*(?:searchtools|language_data|searchindex)\.js[^>]*></script>'
@@ -98,6 +100,7 @@ def keep_what_is_used(app: Sphinx, exception: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict:
+    app.config.mathjax_path = "mathjax/startup.js"  # loads the parts that _config.yml names
     app.connect("html-page-context", lighten, priority=900)
     app.connect("build-finished", keep_what_is_used, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
