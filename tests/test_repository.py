@@ -469,6 +469,12 @@ def test_package_is_small(record_property):
     assert all(n <= CEILINGS[name] for name, n in lines.items()), said
 
 
+def test_test_files_have_names_of_their_own():
+    names = [p.name for p in (ROOT / "tests").rglob("test_*.py")]
+    twice = {n for n in names if names.count(n) > 1}
+    assert not twice, f"pytest takes two files of one name for one module: {twice}"
+
+
 def test_package_ships_all_its_files():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf8"))["tool"]["setuptools"]
     patterns = ["*.py", *settings["package-data"]["*"]]
