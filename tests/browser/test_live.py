@@ -1,6 +1,6 @@
 """The live model, alone on a page: its controls, its log; phone, dark, less motion.
 
-Its sources and their faults are in test_live_model.py.
+Its sources and their faults are in test_live_market.py.
 """
 
 import pytest
