@@ -196,7 +196,7 @@ def test_codes_and_logits_are_the_packages(node, tmp_path, trained, widget, name
         np.testing.assert_allclose(
             max(got["beyond"]), coarse.logits_and_saturation(x)[1], atol=2e-3, err_msg=str(setting)
         )
-    record_property("largest difference to float32 sums, of the largest logit", worst)
+    record_property("largest difference to float32 sums, of the largest logit", float(worst))
 
 
 VALUE = """
