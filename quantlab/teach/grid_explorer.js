@@ -101,13 +101,20 @@ function legend(m, { pinned, along, guess }) {
   if (guess) keys.push(["ql-guess", "your guess"]);
   return keys;
 }
+// As many digits as the interval supports, as the ledger of claims writes them.
+function supported(m, i, v) {
+  const width = m.low && m.high ? m.high[i] - m.low[i] : NaN;
+  if (!(width > 0)) return number(v, 4);
+  const places = Math.max(-Math.floor(Math.log10(width / 2)), Math.abs(m.values[i]) < 10 ? 1 : 0);
+  return number(Number(v.toFixed(Math.min(places, 12))), 6);
+}
+const shown = (m, i) => Number.isFinite(m.values[i]) ? withUnit(supported(m, i, m.values[i]), m.unit) : "not measured";
+const between = (m, i) => m.low && m.high && Number.isFinite(m.low[i]) ? `${supported(m, i, m.low[i])} to ${supported(m, i, m.high[i])}` : "";
 // Texts of the table, row by row, the heads first.
 function numbers(spec, measures, point, pinned) {
   const i = at(spec, point), j = pinned && at(spec, pinned);
   const rows = measures.map((m) => [
-    m.name, Number.isFinite(m.values[i]) ? withUnit(number(m.values[i], 4), m.unit) : "not measured",
-    pinned ? (Number.isFinite(m.values[j]) ? withUnit(number(m.values[j], 4), m.unit) : "not measured") : "",
-    m.low && m.high && Number.isFinite(m.low[i]) ? `${number(m.low[i])} to ${number(m.high[i])}` : "",
+    m.name, shown(m, i), pinned ? shown(m, j) : "", between(m, i),
     [...(m.law && Number.isFinite(m.law[i]) ? [[m.law_name, m.law[i]]] : []), ...m.references].map(([k, v]) => `${k}\u00a0${number(v)}`).join(", "),
   ]);
   const heads = ["measure", "this setting", "pinned", "interval", "compare"];
@@ -160,10 +167,9 @@ function render({ model, el }) {
     attributes(pin, { "aria-pressed": pinned !== null });
     named_.show((p) => Object.entries(p).every(([k, v]) => point[k] === v));
     const marks = { pinned, along, guess: m === measures[0] ? guess() : null };
-    const where = settingInWords(spec, point), finite = Number.isFinite(m.values[i]);
-    const found = finite ? withUnit(number(m.values[i], 4), m.unit) : "not measured";
-    const sure = finite && m.low && m.high && Number.isFinite(m.low[i]) ? ` (${number(m.low[i])} to ${number(m.high[i])})` : "";
-    const other = pinned && Number.isFinite(m.values[at(spec, pinned)]) ? `; pinned: ${withUnit(number(m.values[at(spec, pinned)], 4), m.unit)}` : "";
+    const where = settingInWords(spec, point), finite = Number.isFinite(m.values[i]), found = shown(m, i);
+    const sure = finite && between(m, i) ? ` (${between(m, i)})` : "";
+    const other = pinned && Number.isFinite(m.values[at(spec, pinned)]) ? `; pinned: ${shown(m, at(spec, pinned))}` : "";
     const sentence = `${where}: ${m.name} ${found}${sure}${other}.`;
     write(ui.status, sentence[0].toUpperCase() + sentence.slice(1));
     frame.explain(`${m.name} against ${spec.x}`, legend(m, marks));

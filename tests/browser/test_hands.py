@@ -68,6 +68,18 @@ def test_a_table_is_a_tab_stop_exactly_while_it_scrolls(browser, address):
             assert (stats.get_attribute("tabindex") == "0") == scrolls
 
 
+def test_a_number_has_the_digits_that_its_interval_supports(browser, tmp_path):
+    change = {"values": [-0.1518, 2.3456], "low": [-0.616, 2.3411], "high": [0.331, 2.3501]}
+    grid = GridExplorer({"bits": [2, 4]}, {"change": change}, x="bits")
+    with visit(browser, write_page(tmp_path / "page.html", grid)) as (page, problems):
+        seen = page.query_selector(".ql-grid .ql-stats").text_content()
+        assert "−0.2" in seen and "−0.6 to 0.3" in seen and "−0.15" not in seen, seen
+        page.query_selector(".ql-grid input[type=range]").press("End")
+        seen = page.query_selector(".ql-grid .ql-stats").text_content()
+        assert "2.346" in seen and "2.341 to 2.35" in seen, seen
+        assert not problems, problems
+
+
 def test_it_starts_where_something_is_to_be_seen(browser, address):
     with visit(browser, address) as (page, _):
         assert parts(page)[0].query_selector("input").input_value() == "3"
